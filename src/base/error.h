@@ -1,0 +1,23 @@
+/* error.h: an error that a person will read: one line, what is wrong and what to do.
+ *
+ * Ownership: the caller's struct, no memory behind it.  Threads: one at a time.  Safety class N. */
+#ifndef BURSAR_BASE_ERROR_H
+#define BURSAR_BASE_ERROR_H
+
+/* Negative, so that they pass through `int` results beside counts.  The exit status of the command follows them. */
+enum bursar_status {
+  BURSAR_OK = 0,
+  BURSAR_FAILED = -1, /* exit 1: the world said no */
+  BURSAR_MISUSE = -2  /* exit 2: the caller asked for what cannot be */
+};
+
+struct bursar_error {
+  int status;
+  char text[1024]; /* printable, no newline, always terminated */
+};
+
+/* Writes the line, with control characters shown as escapes, and returns status.  A null error is allowed. */
+int bursar_error_set(struct bursar_error *error, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4), warn_unused_result));
+
+#endif

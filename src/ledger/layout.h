@@ -1,0 +1,221 @@
+/* layout.h: the bytes of a ledger file, version 1.  FORMAT.md draws it.
+ *
+ * Glossary
+ *   extent   the unit in which the file grows; extent 0 holds the five head pages, every other extent belongs to one
+ *            region, and the k-th extent of a region holds the region's bytes [k * extent_bytes, (k + 1) * extent_bytes)
+ *   region   one growing array: strings, codes, nodes, sites, site facts, two halves of the journal
+ *   lane     how a counter is written: lane GIL by plain adds of whoever holds the main interpreter's GIL,
+ *            lane FREE by atomic adds of everybody else
+ *   epoch    a serial that moves at each new peak and each tick; a site touched for the first time in an epoch first
+ *            saves what it held (copy on write), so that neither a peak nor a tick ever visits all sites
+ *   tick     one point of the journal: totals at an instant
+ *   undo     what one site held at the tick before its first change after that tick
+ *
+ * All integers are little-endian and naturally aligned; there are indices and offsets, never pointers.  A writer only
+ * ever adds: an index is published (in struct bursar_counts) after what it names is written.  All sizes are pinned by
+ * tests/unit/test_layout.c.  Ownership, threads: plain data, none.
+ */
+#ifndef BURSAR_LEDGER_LAYOUT_H
+#define BURSAR_LEDGER_LAYOUT_H
+
+#include <stdint.h>
+
+#define BURSAR_LEDGER_MAGIC "BURSARL\n"
+#define BURSAR_LEDGER_VERSION 1u
+#define BURSAR_LEDGER_ENDIAN 0x01020304u
+
+#define BURSAR_PAGE 4096u
+#define BURSAR_EXTENT_MIN 65536u  /* also the size of the smallest ledger */
+#define BURSAR_EXTENTS_MAX 4096u  /* entries of the directory page */
+#define BURSAR_CAP_DEFAULT (64u << 20)
+
+/* Offsets of the head pages in extent 0. */
+#define BURSAR_AT_HEADER 0u
+#define BURSAR_AT_CONTROL 4096u
+#define BURSAR_AT_BOOKS 8192u
+#define BURSAR_AT_COUNTS 12288u
+#define BURSAR_AT_DIRECTORY 16384u
+
+enum bursar_region {
+  BURSAR_REGION_NONE = 0,
+  BURSAR_REGION_STRINGS = 1,    /* bytes: u32 length, then that many bytes, padded to 4; a string is named by its offset */
+  BURSAR_REGION_CODES = 2,      /* struct bursar_code */
+  BURSAR_REGION_NODES = 3,      /* struct bursar_node */
+  BURSAR_REGION_SITES = 4,      /* struct bursar_site */
+  BURSAR_REGION_SITE_FACTS = 5, /* struct bursar_site_facts, same index as the site */
+  BURSAR_REGION_TICKS_A = 6,    /* struct bursar_tick */
+  BURSAR_REGION_UNDO_A = 7,     /* struct bursar_undo */
+  BURSAR_REGION_TICKS_B = 8,
+  BURSAR_REGION_UNDO_B = 9,
+  BURSAR_REGION_COUNT = 10
+};
+
+enum bursar_domain {
+  BURSAR_DOMAIN_OBJ = 0,
+  BURSAR_DOMAIN_MEM = 1,
+  BURSAR_DOMAIN_RAW = 2,
+  BURSAR_DOMAIN_COUNT = 3
+};
+
+enum bursar_mode { BURSAR_MODE_NONE = 0, BURSAR_MODE_EXACT = 1, BURSAR_MODE_SAMPLE = 2, BURSAR_MODE_COUNT = 3 };
+
+/* A ledger whose state is OPEN and whose process is gone, or no longer maps it, ended without closing its books. */
+enum bursar_state {
+  BURSAR_STATE_RESERVED = 0, /* the file was made, the program has not started to write */
+  BURSAR_STATE_OPEN = 1,
+  BURSAR_STATE_STOPPED = 2, /* bursar.stop(): the program went on */
+  BURSAR_STATE_ENDED = 3,   /* closed at the program's exit */
+  BURSAR_STATE_BROKEN = 4   /* the books stopped for want of space; what was booked until then holds */
+};
+
+struct bursar_header { /* at BURSAR_AT_HEADER */
+  char magic[8];
+  uint32_t version;
+  uint32_t endian;
+  uint32_t extent_bytes; /* a power of two, at least BURSAR_EXTENT_MIN */
+  uint32_t extents_max;  /* the cap, in extents, at most BURSAR_EXTENTS_MAX */
+  uint32_t mode;         /* enum bursar_mode */
+  uint32_t python;       /* PY_VERSION_HEX of the interpreter, 0 where there is none */
+  uint32_t pid;
+  uint32_t uid;
+  uint64_t process_start;  /* field 22 of /proc/PID/stat */
+  uint64_t pid_namespace;  /* inode of /proc/self/ns/pid */
+  uint8_t boot_id[16];     /* /proc/sys/kernel/random/boot_id, as bytes */
+  uint64_t started_unix_ns;
+  uint64_t started_mono_ns; /* CLOCK_MONOTONIC; every *_ns below is since then */
+  uint32_t temporary_within;
+  uint32_t parent_pid; /* the process this one was forked from, where the books were carried over; else 0 */
+  char python_version[32];
+  char bursar_version[32];
+};
+
+/* What an allocation adds on one side and a free on the other: live = allocated - freed. */
+struct bursar_tally {
+  uint64_t alloc_bytes;
+  uint64_t allocs;
+  uint64_t free_bytes;
+  uint64_t frees;
+};
+
+/* The totals, kept apart from the sums by site.
+ *
+ * Order of an event in lane GIL: intent, the site's counters (bytes, then count), the domain's tally (bytes, then
+ * count), live.  Killed anywhere in between, at most one event differs between sums and totals, and intent names it:
+ * site << 6 in the low word, size in the high one (bit 5 of the low word set), as in the live table. */
+struct bursar_books {         /* at BURSAR_AT_BOOKS */
+  uint64_t live;              /* sum over domains of lane GIL */
+  uint64_t intent;            /* the event that lane GIL is at, or was at last */
+  uint64_t epoch;
+  uint64_t tick;              /* serial of the tick last made; never reused when the journal is coarsened */
+  uint64_t peak;              /* greatest live of both lanes seen so far; live may exceed it until the next free */
+  uint64_t peak_epoch;        /* epoch's value since that peak */
+  uint64_t peak_ns;
+  uint64_t free_high;         /* greatest live of both lanes seen from lane FREE: above peak, the difference is the peak's error */
+  struct bursar_tally gil[BURSAR_DOMAIN_COUNT];
+  struct bursar_tally free_lane[BURSAR_DOMAIN_COUNT];
+  struct bursar_tally remote[BURSAR_DOMAIN_COUNT]; /* frees of lane GIL's blocks made outside the GIL; allocs unused */
+  uint64_t peak_free_bytes[BURSAR_DOMAIN_COUNT];   /* what lane FREE held at the peak */
+  uint64_t peak_free_blocks[BURSAR_DOMAIN_COUNT];
+};
+
+enum bursar_phase { BURSAR_PHASE_STARTUP = 0, BURSAR_PHASE_MAIN = 1, BURSAR_PHASE_EXIT = 2 };
+
+/* What is published, and marks in time.  A mark that has not happened is 0. */
+struct bursar_counts { /* at BURSAR_AT_COUNTS */
+  uint32_t state;      /* enum bursar_state */
+  uint32_t extents;    /* extents in use, extent 0 included */
+  uint32_t string_bytes;
+  uint32_t codes;
+  uint32_t nodes;
+  uint32_t sites;
+  uint32_t journal;      /* the half that holds: 0 is A, 1 is B */
+  uint32_t phase;        /* enum bursar_phase */
+  uint32_t ticks[2];     /* by half */
+  uint32_t undos[2];
+  uint64_t tick_interval_ns; /* no two ticks are closer than this */
+  uint64_t main_began_ns;    /* __main__ began: sites above node BURSAR_NODE_MAIN from then on */
+  uint64_t main_ended_ns;    /* __main__ finished, before atexit */
+  uint64_t end_tick;         /* the tick made then; 0 where there was none (the end is the last state) */
+  uint64_t stopped_ns;       /* state left OPEN */
+  uint64_t folded_sites;     /* stacks charged to an ancestor because the ledger is full */
+  uint64_t folded_allocs;
+  uint64_t lost_undos;       /* site changes that the journal had no room for: --at is then approximate */
+  uint64_t deep_stacks;      /* stacks cut at BURSAR_DEPTH_MAX */
+  uint32_t main_file;        /* string: the file of __main__, 0 while unknown */
+  uint32_t reserved;
+  uint64_t reused_blocks;    /* addresses handed out again without a free seen: the books ended them */
+};
+
+/* The directory page: one byte an extent, enum bursar_region; entry 0 is extent 0's and is 0. */
+
+struct bursar_code {
+  uint32_t name; /* string offset, 0 where unknown */
+  uint32_t file;
+  uint32_t first_line;
+  uint32_t flags;
+};
+
+/* The first nodes are roots: they have no code, and are their own parents. */
+enum {
+  BURSAR_NODE_UNKNOWN = 0, /* no Python stack known */
+  BURSAR_NODE_STARTUP = 1, /* before __main__ began */
+  BURSAR_NODE_MAIN = 2,    /* while __main__ ran, all threads */
+  BURSAR_NODE_EXIT = 3,    /* after __main__ finished */
+  BURSAR_NODE_FIRST = 4
+};
+
+struct bursar_node {
+  uint32_t parent; /* the caller; always a smaller index */
+  uint32_t code;
+  uint32_t line; /* 0 where unknown */
+  uint32_t flags;
+};
+#define BURSAR_NODE_NATIVE 1u
+
+/* Sites 0 to 2 are lane FREE's, by domain: all that was allocated outside the main GIL.  Their epoch is ~0. */
+struct bursar_site {
+  uint64_t alloc_bytes;
+  uint64_t allocs;
+  uint64_t free_bytes;
+  uint64_t frees;
+  uint64_t peak_bytes;  /* held at the peak, if epoch >= books.peak_epoch; else what it holds now */
+  uint32_t peak_blocks; /* stops at 2^32 - 1 */
+  uint32_t tick;        /* low word of the tick of its last undo record */
+  uint64_t epoch;
+  uint64_t temporaries;
+};
+#define BURSAR_SITE_FIRST 3u
+#define BURSAR_EPOCH_FREE_LANE UINT64_MAX
+
+struct bursar_site_facts {
+  uint32_t node;
+  uint16_t domain;
+  uint16_t lane; /* 0 GIL, 1 FREE */
+  uint32_t type; /* string, 0 where unknown */
+  uint32_t folded_into; /* the site that took this one's counters; 0 while it stands for itself */
+  uint64_t remote_free_bytes; /* frees of this site's blocks made outside the GIL: subtract these too */
+  uint64_t remote_frees;
+};
+
+/* Totals at an instant, both lanes.  Ticks are in order of time; the last change of state is after the last tick. */
+struct bursar_tick {
+  uint64_t serial; /* books.tick when it was made */
+  uint64_t time_ns;
+  uint64_t live[BURSAR_DOMAIN_COUNT];
+  uint64_t free_bytes[BURSAR_DOMAIN_COUNT]; /* lane FREE's share of it, for sites 0 to 2 */
+  uint64_t allocs;                          /* so far */
+  uint64_t alloc_bytes;
+  uint64_t high;     /* greatest live known since the tick before */
+  uint32_t first_undo; /* of the records made after this tick; the state here is undone by them and all later ones */
+  uint32_t flags;
+};
+#define BURSAR_TICK_END 1u  /* __main__ finished here */
+#define BURSAR_TICKS_MAX 1024u
+
+struct bursar_undo {
+  uint32_t site;
+  uint32_t blocks; /* stops at 2^32 - 1 */
+  uint64_t bytes;
+};
+
+#endif

@@ -1,0 +1,42 @@
+/* prim.h: the operating system, as the rest of bursar sees it.  The only place with OS #ifdefs.
+ *
+ * Shared by all: nothing here allocates from the heap, nothing takes a lock, errno is kept unless it is the result.
+ * Results are 0 or a negative errno, unless said otherwise.  Any thread.  Safety class F (after fork and at exit too). */
+#ifndef BURSAR_PRIM_PRIM_H
+#define BURSAR_PRIM_PRIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Who a process is: a pid alone is reused, this is not. */
+struct bursar_identity {
+  uint64_t process_start; /* field 22 of /proc/PID/stat, 0 where unknown */
+  uint64_t pid_namespace;
+  uint8_t boot_id[16];
+};
+
+/* Nanoseconds, CLOCK_MONOTONIC (vDSO: no system call). Class H. */
+uint64_t bursar_prim_now(void);
+/* Nanoseconds since 1970. */
+uint64_t bursar_prim_unix_now(void);
+
+/* The identity of `pid` (0: this process).  -ESRCH where there is no such process. */
+int bursar_prim_identity(pid_t pid, struct bursar_identity *out);
+/* Does `pid` map the file (device, inode)?  1 yes, 0 no, negative: cannot be known (another user's process). */
+int bursar_prim_maps_file(pid_t pid, dev_t device, ino_t inode);
+
+/* Address space without memory behind it; NULL where there is none.  Never dumped, never huge pages.
+ * `writable`: zero pages on first touch; otherwise no access until something is mapped over it. */
+void *bursar_prim_reserve(size_t bytes, bool writable);
+void bursar_prim_release(void *at, size_t bytes);
+/* Maps [offset, offset + bytes) of the file shared and writable over a reservation. */
+int bursar_prim_map_shared(void *at, size_t bytes, int fd, uint64_t offset);
+
+/* Grows the file with real blocks behind [offset, offset + bytes); never a hole, SIGXFSZ held off. */
+int bursar_prim_grow(int fd, uint64_t offset, uint64_t bytes);
+/* Writes all of it, or as much as goes: for messages.  Never fails loudly. */
+void bursar_prim_say(int fd, const char *text, size_t bytes);
+
+#endif
