@@ -1,0 +1,326 @@
+/* prim_linux.c: Linux behind prim.h.
+ *
+ * Everything here may run in a forked child of a program with threads, and at its exit, so it is plain system calls on
+ * buffers of its own: no heap, no stdio, no locks. */
+#include "prim/prim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NANOSECONDS 1000000000ull
+
+static uint64_t clock_ns(clockid_t clock) {
+  struct timespec t;
+  int kept = errno;
+  if (clock_gettime(clock, &t) != 0)
+    t.tv_sec = t.tv_nsec = 0;
+  errno = kept;
+  return (uint64_t)t.tv_sec * NANOSECONDS + (uint64_t)t.tv_nsec;
+}
+
+uint64_t bursar_prim_now(void) {
+  return clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t bursar_prim_unix_now(void) {
+  return clock_ns(CLOCK_REALTIME);
+}
+
+/* "/proc/PID/NAME", or "/proc/self/NAME" for 0.  snprintf is not promised to be safe after fork. */
+static void proc_path(char out[64], pid_t pid, const char *name) {
+  char digits[16];
+  size_t n = 0;
+  size_t at = 6;
+  memcpy(out, "/proc/", at);
+  if (pid == 0) {
+    memcpy(out + at, "self", 4);
+    at += 4;
+  } else {
+    for (uint32_t rest = (uint32_t)pid; rest || !n; rest /= 10)
+      digits[n++] = (char)('0' + rest % 10);
+    while (n)
+      out[at++] = digits[--n];
+  }
+  out[at++] = '/';
+  size_t length = strlen(name);
+  memcpy(out + at, name, length + 1);
+}
+
+static int open_quietly(const char *path) {
+  int fd;
+  do
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  while (fd < 0 && errno == EINTR);
+  return fd < 0 ? -errno : fd;
+}
+
+/* Up to `room` - 1 bytes of a small file, terminated; their number or a negative errno. */
+static ssize_t slurp(const char *path, char *out, size_t room) {
+  int fd = open_quietly(path);
+  if (fd < 0)
+    return fd;
+  size_t got = 0;
+  ssize_t result = 0;
+  while (got < room - 1) {
+    ssize_t n = read(fd, out + got, room - 1 - got);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      result = -errno;
+    if (n <= 0)
+      break;
+    got += (size_t)n;
+  }
+  close(fd);
+  out[got] = 0;
+  return result < 0 ? result : (ssize_t)got;
+}
+
+/* Field 22 of the line.  Field 2 is the command's name in brackets, and may itself hold spaces and brackets. */
+static uint64_t start_of_stat(const char *line) {
+  const char *at = strrchr(line, ')');
+  if (!at)
+    return 0;
+  at++;
+  for (int field = 2; field < 22; field++) {
+    at = strchr(at, ' ');
+    if (!at)
+      return 0;
+    at++;
+  }
+  uint64_t value = 0;
+  while (*at >= '0' && *at <= '9')
+    value = value * 10 + (uint64_t)(*at++ - '0');
+  return value;
+}
+
+static int hex_digit(char c) {
+  if (c >= '0' && c <= '9')
+    return c - '0';
+  if (c >= 'a' && c <= 'f')
+    return c - 'a' + 10;
+  return -1;
+}
+
+static void read_boot_id(uint8_t out[16]) {
+  char text[64];
+  memset(out, 0, 16);
+  if (slurp("/proc/sys/kernel/random/boot_id", text, sizeof text) < 0)
+    return;
+  size_t nibble = 0;
+  for (const char *at = text; *at && nibble < 32; at++) {
+    int digit = hex_digit(*at);
+    if (digit < 0)
+      continue;
+    out[nibble / 2] = (uint8_t)(out[nibble / 2] << 4 | digit);
+    nibble++;
+  }
+}
+
+int bursar_prim_identity(pid_t pid, struct bursar_identity *out) {
+  char path[64];
+  char text[1024];
+  int kept = errno;
+  int result = 0;
+  memset(out, 0, sizeof *out);
+  proc_path(path, pid, "stat");
+  ssize_t got = slurp(path, text, sizeof text);
+  if (got > 0) {
+    out->process_start = start_of_stat(text);
+  } else if (pid != 0 && kill(pid, 0) != 0 && errno == ESRCH) {
+    /* /proc may be missing or hide others' processes (hidepid); the kernel itself says which it is. */
+    result = -ESRCH;
+  }
+  struct stat space;
+  proc_path(path, pid, "ns/pid");
+  if (result == 0 && stat(path, &space) == 0)
+    out->pid_namespace = space.st_ino;
+  if (result == 0)
+    read_boot_id(out->boot_id);
+  errno = kept;
+  return result;
+}
+
+/* One line of /proc/PID/maps: "7f00-7f01 rw-s 00000000 08:01 1234 /path".  1 where it is the file's. */
+static int line_names(const char *line, dev_t device, ino_t inode) {
+  uint64_t field[3] = {0, 0, 0}; /* major, minor, inode */
+  const char *at = line;
+  for (int skip = 0; skip < 3; skip++) {
+    at = strchr(at, ' ');
+    if (!at)
+      return 0;
+    at++;
+  }
+  for (int i = 0; i < 2; i++, at++)
+    for (int digit; (digit = hex_digit(*at)) >= 0; at++)
+      field[i] = field[i] * 16 + (uint64_t)digit;
+  for (; *at >= '0' && *at <= '9'; at++)
+    field[2] = field[2] * 10 + (uint64_t)(*at - '0');
+  if (field[2] == 0 || field[2] != (uint64_t)inode)
+    return 0;
+  /* overlayfs and btrfs show stat() an anonymous device (major 0) that maps does not know: there the inode decides. */
+  return major(device) == 0 || field[0] == 0 || (field[0] == major(device) && field[1] == minor(device));
+}
+
+int bursar_prim_maps_file(pid_t pid, dev_t device, ino_t inode) {
+  char path[64];
+  char text[4096];
+  char line[128]; /* the fields before the path take less than 100 bytes, and the path is of no interest */
+  size_t length = 0;
+  int kept = errno;
+  proc_path(path, pid, "maps");
+  int fd = open_quietly(path);
+  int result = fd < 0 ? (fd == -ENOENT || fd == -ESRCH ? 0 : fd) : 0;
+  while (fd >= 0 && result == 0) {
+    ssize_t n = read(fd, text, sizeof text);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0 && errno != ESRCH)
+      result = -errno;
+    if (n <= 0)
+      break;
+    for (ssize_t i = 0; i < n && result == 0; i++) {
+      if (text[i] != '\n') {
+        if (length < sizeof line - 1)
+          line[length++] = text[i];
+        continue;
+      }
+      line[length] = 0;
+      length = 0;
+      result = line_names(line, device, inode);
+    }
+  }
+  if (fd >= 0)
+    close(fd);
+  errno = kept;
+  return result;
+}
+
+void *bursar_prim_reserve(size_t bytes, bool writable) {
+  int kept = errno;
+  void *at = mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_NONE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) {
+    errno = kept;
+    return NULL;
+  }
+  /* Both are advice: a kernel built without them serves us as well.  A huge page would turn one touched byte into
+   * 2 MiB of the host's memory, and a core dump of a sparse table is large and useless. */
+  (void)madvise(at, bytes, MADV_NOHUGEPAGE);
+  (void)madvise(at, bytes, MADV_DONTDUMP);
+  errno = kept;
+  return at;
+}
+
+void bursar_prim_release(void *at, size_t bytes) {
+  int kept = errno;
+  if (at)
+    (void)munmap(at, bytes);
+  errno = kept;
+}
+
+int bursar_prim_map_shared(void *at, size_t bytes, int fd, uint64_t offset) {
+  int kept = errno;
+  void *got = mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
+  int result = got == MAP_FAILED ? -errno : 0;
+  errno = kept;
+  return result;
+}
+
+/* Signals that a write of ours may raise in this thread, held off while it runs. */
+struct held {
+  sigset_t ours;
+  sigset_t mask_before;
+  sigset_t pending_before;
+};
+
+static void hold(struct held *held) {
+  sigemptyset(&held->ours);
+  sigaddset(&held->ours, SIGXFSZ);
+  sigaddset(&held->ours, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &held->ours, &held->mask_before);
+  sigemptyset(&held->pending_before);
+  sigpending(&held->pending_before);
+}
+
+/* Takes what we raised, and only that: what was pending before belongs to the host. */
+static void let_go(struct held *held) {
+  const int signals[] = {SIGXFSZ, SIGPIPE};
+  const struct timespec at_once = {0, 0};
+  for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+    sigset_t one;
+    sigset_t pending;
+    sigemptyset(&pending);
+    sigpending(&pending);
+    if (sigismember(&held->pending_before, signals[i]) == 1 || sigismember(&pending, signals[i]) != 1)
+      continue;
+    sigemptyset(&one);
+    sigaddset(&one, signals[i]);
+    while (sigtimedwait(&one, NULL, &at_once) < 0 && errno == EINTR) {
+    }
+  }
+  pthread_sigmask(SIG_SETMASK, &held->mask_before, NULL);
+}
+
+/* For file systems without fallocate (NFS 3, some of FUSE): written zeros are blocks too. */
+static int write_zeros(int fd, uint64_t offset, uint64_t bytes) {
+  static const char zeros[16384];
+  while (bytes) {
+    size_t part = bytes < sizeof zeros ? (size_t)bytes : sizeof zeros;
+    ssize_t n = pwrite(fd, zeros, part, (off_t)offset);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      return n < 0 ? -errno : -ENOSPC;
+    offset += (uint64_t)n;
+    bytes -= (uint64_t)n;
+  }
+  return 0;
+}
+
+int bursar_prim_grow(int fd, uint64_t offset, uint64_t bytes) {
+  struct held held;
+  int kept = errno;
+  int result;
+  hold(&held);
+  do
+    result = fallocate(fd, 0, (off_t)offset, (off_t)bytes) == 0 ? 0 : -errno;
+  while (result == -EINTR);
+  if (result == -EOPNOTSUPP || result == -ENOSYS)
+    result = write_zeros(fd, offset, bytes);
+  let_go(&held);
+  errno = kept;
+  return result;
+}
+
+void bursar_prim_say(int fd, const char *text, size_t bytes) {
+  struct held held;
+  int kept = errno;
+  hold(&held);
+  while (bytes) {
+    ssize_t n = write(fd, text, bytes);
+    if (n > 0) {
+      text += n;
+      bytes -= (size_t)n;
+      continue;
+    }
+    if (n < 0 && errno == EINTR)
+      continue;
+    /* A terminal or pipe that another program made non-blocking: wait for room, but never for ever. */
+    struct pollfd room = {.fd = fd, .events = POLLOUT};
+    if (n < 0 && errno == EAGAIN && poll(&room, 1, 1000) == 1 && (room.revents & POLLOUT))
+      continue;
+    break;
+  }
+  let_go(&held);
+  errno = kept;
+}
