@@ -30,7 +30,9 @@ def install(python: Path, verbose: bool = False) -> tuple[int, str]:
         str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-build-isolation",
         "--no-deps", "--force-reinstall", f"--config-settings=build-dir={folder.relative_to(ROOT)}", ".",
     ]  # fmt: skip
-    environment = dict(os.environ, PATH=f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    # The build tools of its own environment first, then .venv's, for npm.
+    path = os.pathsep.join([str(python.parent), str(ROOT / ".venv" / "bin"), os.environ.get("PATH", os.defpath)])
+    environment = dict(os.environ, PATH=path)
     done = subprocess.run(
         command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -43,9 +45,9 @@ def main(arguments: list[str]) -> None:
     print(f"build: compiling and installing into {python.parent.parent.name}", flush=True)
     status, output = install(python)
     if status != 0:
-        lines = output.splitlines()
-        first = next((i for i, line in enumerate(lines) if "error:" in line.lower() or "FAILED" in line), 0)
-        print("\n".join(lines[first : first + 40]), file=sys.stderr)
+        lines = output.partition("[end of output]")[0].splitlines()
+        first = next((i for i, line in enumerate(lines) if "error: " in line.lower() or "FAILED" in line), 0)
+        print("\n".join(line.strip() for line in lines[first : first + 40]), file=sys.stderr)
         sys.exit("build: failed; the first error is above")
 
 

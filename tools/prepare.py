@@ -27,11 +27,11 @@ OLDEST_PYTHON = (3, 10)
 
 # For each group: the groups of system packages, and the requirement files.
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "build": (("build",), ("build",)),
-    "demo": (("build",), ("build", "demo")),
-    "test": (("build", "test"), ("build", "test")),
-    "check": (("build", "test", "check"), ("build", "test", "check")),
-    "wheel": (("build",), ("build", "wheel")),
+    "build": (("build",), ("build", "node")),
+    "demo": (("build",), ("build", "node", "demo")),
+    "test": (("build", "test"), ("build", "node", "test")),
+    "check": (("build", "test", "check"), ("build", "node", "test", "check", "wheel")),
+    "wheel": (("build",), ("build", "node", "wheel")),
 }
 
 
@@ -72,9 +72,10 @@ def run_logged(command: list[str], environment: dict[str, str] | None = None) ->
 
 def read_packages(groups: set[str]) -> list[Package]:
     packages = []
+    series = "{}.{}".format(*sys.version_info[:2])
     for line in PACKAGES.read_text().splitlines():
         if line.strip() and not line.startswith("#"):
-            package = Package(*(field.strip() for field in line.split("|")))
+            package = Package(*(field.strip() for field in line.replace("X.Y", series).split("|")))
             if package.group in groups:
                 packages.append(package)
     return packages
