@@ -1,0 +1,421 @@
+#include "report/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NONE BURSAR_READER_NONE
+
+/* What is needed while a model is worked out, and not after. */
+struct loading {
+  struct bursar_model *model;
+  const struct bursar_reader *reader;
+  uint32_t *index_of; /* by ledger index: the site's index in the model, or NONE */
+  uint8_t *root_of;   /* by node */
+};
+
+static struct bursar_text word(const char *text) {
+  return (struct bursar_text){text, (uint32_t)strlen(text)};
+}
+
+bool bursar_model_is_root(uint32_t node) {
+  return node < BURSAR_NODE_FIRST;
+}
+
+struct bursar_text bursar_model_function(const struct bursar_model *model, uint32_t node) {
+  static const char *const roots[] = {"(no Python stack)", "(start-up)", "(main)", "(exit)"};
+  if (node < BURSAR_NODE_FIRST)
+    return word(roots[node]);
+  uint32_t code = model->nodes[node].code;
+  if (code == NONE || !model->codes[code].function.bytes)
+    return word("(unknown function)");
+  return model->codes[code].function;
+}
+
+struct bursar_text bursar_model_file(const struct bursar_model *model, uint32_t node) {
+  uint32_t code = model->nodes[node].code;
+  return code == NONE ? (struct bursar_text){NULL, 0} : model->codes[code].file;
+}
+
+const char *bursar_model_domain(uint32_t domain) {
+  static const char *const names[BURSAR_DOMAIN_COUNT] = {"python.obj", "python.mem", "python.raw"};
+  return domain < BURSAR_DOMAIN_COUNT ? names[domain] : "unknown";
+}
+
+/* --- loading ----------------------------------------------------------------------------------------------------- */
+
+static void *array(size_t count, size_t size) {
+  return calloc(count ? count : 1, size);
+}
+
+static int take_memory(struct loading *l, struct bursar_error *error) {
+  struct bursar_model *model = l->model;
+  const struct bursar_reader *reader = l->reader;
+  model->sites = array(reader->sites, sizeof *model->sites);
+  model->last = array(reader->sites, sizeof *model->last);
+  model->nodes = array(reader->nodes, sizeof *model->nodes);
+  model->codes = array(reader->codes, sizeof *model->codes);
+  model->ticks = array(reader->ticks, sizeof *model->ticks);
+  model->undos = array(reader->undos, sizeof *model->undos);
+  l->index_of = array(reader->sites, sizeof *l->index_of);
+  l->root_of = array(reader->nodes, sizeof *l->root_of);
+  if (model->sites && model->last && model->nodes && model->codes && model->ticks && model->undos && l->index_of &&
+      l->root_of)
+    return 0;
+  return bursar_error_set(error, BURSAR_FAILED, "not enough memory to read %s", reader->path);
+}
+
+static void load_stacks(struct loading *l) {
+  struct bursar_model *model = l->model;
+  const struct bursar_reader *reader = l->reader;
+  for (uint32_t i = 0; i < reader->codes; i++) {
+    const struct bursar_code *code = &reader->code[i];
+    model->codes[i] = (struct bursar_model_code){.function = bursar_reader_string(reader, code->name),
+                                                 .file = bursar_reader_string(reader, code->file),
+                                                 .function_id = code->name,
+                                                 .file_id = code->file,
+                                                 .first_line = code->first_line};
+  }
+  for (uint32_t i = 0; i < reader->nodes; i++) {
+    const struct bursar_node *node = &reader->node[i];
+    model->nodes[i] = (struct bursar_model_node){.parent = node->parent,
+                                                 .line = node->line,
+                                                 .code = node->code,
+                                                 .native = (node->flags & BURSAR_NODE_NATIVE) != 0};
+    l->root_of[i] = i < BURSAR_NODE_FIRST ? (uint8_t)i : l->root_of[node->parent];
+    if (i >= BURSAR_NODE_FIRST && (!node->line || node->code == NONE || !model->codes[node->code].function.bytes))
+      model->unresolved_frames++;
+  }
+  model->code_count = reader->codes;
+  model->node_count = reader->nodes;
+}
+
+static struct bursar_held held_last(const struct bursar_reader *reader, uint32_t i) {
+  const struct bursar_site *site = &reader->site[i];
+  return (struct bursar_held){site->alloc_bytes - site->free_bytes - reader->facts[i].remote_free_bytes,
+                              site->allocs - site->frees - reader->facts[i].remote_frees};
+}
+
+static struct bursar_held held_at_peak(const struct bursar_reader *reader, uint32_t i, bool peak_is_now) {
+  const struct bursar_site *site = &reader->site[i];
+  if (peak_is_now)
+    return held_last(reader, i);
+  if (i < BURSAR_SITE_FIRST)
+    return (struct bursar_held){reader->books.peak_free_bytes[i], reader->books.peak_free_blocks[i]};
+  if (site->epoch < reader->books.peak_epoch)
+    return held_last(reader, i);
+  return (struct bursar_held){site->peak_bytes, site->peak_blocks};
+}
+
+static void load_sites(struct loading *l, bool peak_is_now) {
+  struct bursar_model *model = l->model;
+  const struct bursar_reader *reader = l->reader;
+  for (uint32_t i = 0; i < reader->sites; i++) {
+    const struct bursar_site *site = &reader->site[i];
+    const struct bursar_site_facts *facts = &reader->facts[i];
+    l->index_of[i] = NONE;
+    if (!site->allocs && !site->alloc_bytes)
+      continue;
+    uint32_t at = model->site_count++;
+    l->index_of[i] = at;
+    model->last[at] = held_last(reader, i);
+    model->sites[at] = (struct bursar_model_site){
+        .node = facts->node,
+        .ledger = i,
+        .domain = facts->domain,
+        .root = l->root_of[facts->node],
+        .outside = i < BURSAR_SITE_FIRST,
+        .type = bursar_reader_string(reader, facts->type),
+        .peak = held_at_peak(reader, i, peak_is_now),
+        .allocations = site->allocs,
+        .allocated_bytes = site->alloc_bytes,
+        .frees = site->frees + facts->remote_frees,
+        .temporaries = site->temporaries,
+    };
+    model->temporaries += site->temporaries;
+    model->peak_by_domain[facts->domain] += model->sites[at].peak.bytes;
+  }
+}
+
+static void load_journal(struct loading *l) {
+  struct bursar_model *model = l->model;
+  const struct bursar_reader *reader = l->reader;
+  for (uint32_t i = 0; i < reader->ticks; i++) {
+    const struct bursar_tick *from = &reader->tick[i];
+    struct bursar_model_tick *tick = &model->ticks[i];
+    *tick = (struct bursar_model_tick){.time_ns = from->time_ns,
+                                       .allocations = from->allocs,
+                                       .allocated_bytes = from->alloc_bytes,
+                                       .first_undo = from->first_undo,
+                                       .end = (from->flags & BURSAR_TICK_END) != 0};
+    for (int domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+      tick->live_by_domain[domain] = from->live[domain];
+      tick->outside_bytes[domain] = from->free_bytes[domain];
+      tick->live_bytes += from->live[domain];
+    }
+    tick->high_bytes = from->high > tick->live_bytes ? from->high : tick->live_bytes;
+  }
+  for (uint32_t i = 0; i < reader->undos; i++) {
+    const struct bursar_undo *from = &reader->undo[i];
+    model->undos[i].site = from->site == NONE || from->site < BURSAR_SITE_FIRST ? NONE : l->index_of[from->site];
+    model->undos[i].held = (struct bursar_held){from->bytes, from->blocks};
+  }
+  model->tick_count = reader->ticks;
+  model->undo_count = reader->undos;
+}
+
+static void hold_at_tick(const struct bursar_model *model, uint32_t tick, struct bursar_held *held) {
+  memcpy(held, model->last, model->site_count * sizeof *held);
+  for (uint32_t i = model->undo_count; i > model->ticks[tick].first_undo; i--)
+    if (model->undos[i - 1].site != NONE)
+      held[model->undos[i - 1].site] = model->undos[i - 1].held;
+  for (uint32_t i = 0; i < model->site_count; i++)
+    if (model->sites[i].outside)
+      held[i] = (struct bursar_held){model->ticks[tick].outside_bytes[model->sites[i].domain], BURSAR_MODEL_UNKNOWN};
+}
+
+uint64_t bursar_model_at(const struct bursar_model *model, uint64_t time_ns, struct bursar_held *held) {
+  if (time_ns >= model->run_ns) {
+    memcpy(held, model->last, model->site_count * sizeof *held);
+    return model->run_ns;
+  }
+  uint32_t low = 0, high = model->tick_count; /* ticks before `low` are not after time_ns */
+  while (low < high) {
+    uint32_t middle = low + (high - low) / 2;
+    if (model->ticks[middle].time_ns <= time_ns)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  if (!low) {
+    memset(held, 0, model->site_count * sizeof *held);
+    return 0;
+  }
+  hold_at_tick(model, low - 1, held);
+  return model->ticks[low - 1].time_ns;
+}
+
+/* The end is the tick made when __main__ finished, else the last state. */
+static uint32_t find_end_tick(const struct loading *l) {
+  uint64_t serial = l->reader->counts.end_tick;
+  for (uint32_t i = 0; serial && i < l->reader->ticks; i++)
+    if (l->reader->tick[i].serial == serial)
+      return i;
+  return NONE;
+}
+
+static int load_end(struct loading *l, struct bursar_error *error) {
+  struct bursar_model *model = l->model;
+  uint32_t tick = find_end_tick(l);
+  struct bursar_held *held = array(model->site_count, sizeof *held);
+  if (!held)
+    return bursar_error_set(error, BURSAR_FAILED, "not enough memory to read %s", l->reader->path);
+  if (tick != NONE)
+    hold_at_tick(model, tick, held);
+  else
+    memcpy(held, model->last, model->site_count * sizeof *held);
+  model->live_time_ns = tick != NONE ? model->ticks[tick].time_ns : model->run_ns;
+  for (uint32_t i = 0; i < model->site_count; i++) {
+    struct bursar_model_site *site = &model->sites[i];
+    site->live = held[i];
+    site->leak = site->root == BURSAR_NODE_MAIN && (held[i].bytes || held[i].blocks);
+    model->live.blocks += held[i].blocks == BURSAR_MODEL_UNKNOWN ? 0 : held[i].blocks;
+    if (tick == NONE)
+      model->live_by_domain[site->domain] += held[i].bytes;
+  }
+  if (tick != NONE)
+    memcpy(model->live_by_domain, model->ticks[tick].live_by_domain, sizeof model->live_by_domain);
+  for (int domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+    model->live.bytes += model->live_by_domain[domain];
+  free(held);
+  return 0;
+}
+
+static void load_totals(struct loading *l, bool *peak_is_now) {
+  struct bursar_model *model = l->model;
+  const struct bursar_reader *reader = l->reader;
+  uint64_t now = 0;
+  for (int domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    const struct bursar_tally *total = &reader->total[domain], *outside = &reader->books.free_lane[domain];
+    model->allocations += total->allocs;
+    model->frees += total->frees;
+    model->allocated_bytes += total->alloc_bytes;
+    model->outside_allocations += outside->allocs;
+    model->outside_bytes += outside->alloc_bytes > outside->free_bytes ? outside->alloc_bytes - outside->free_bytes : 0;
+    now += total->alloc_bytes > total->free_bytes ? total->alloc_bytes - total->free_bytes : 0;
+  }
+  *peak_is_now = now > reader->books.peak;
+  model->peak_bytes = *peak_is_now ? now : reader->books.peak;
+  model->peak_time_ns = *peak_is_now ? reader->time_ns : reader->books.peak_ns;
+  if (reader->books.free_high > model->peak_bytes)
+    model->peak_error_bytes = reader->books.free_high - model->peak_bytes;
+}
+
+static void load_facts(struct loading *l) {
+  static const char *const modes[] = {"none", "exact", "sample", "count"};
+  struct bursar_model *model = l->model;
+  const struct bursar_reader *reader = l->reader;
+  model->mode = modes[reader->header.mode];
+  model->unit = reader->header.mode == BURSAR_MODE_COUNT ? "usable" : "requested";
+  model->complete = reader->life == BURSAR_LIFE_ENDED || reader->life == BURSAR_LIFE_STOPPED;
+  model->running = reader->life == BURSAR_LIFE_RUNNING;
+  model->run_ns = reader->time_ns;
+  model->live_error_bytes =
+      model->running && reader->moved_bytes > reader->unmatched_bytes ? reader->moved_bytes : reader->unmatched_bytes;
+  model->temporary_within = reader->header.temporary_within;
+  model->folded_sites = reader->counts.folded_sites;
+  model->deep_stacks = reader->counts.deep_stacks;
+  model->history_lossy = reader->counts.lost_undos != 0;
+  model->main_file = bursar_reader_string(reader, reader->counts.main_file);
+}
+
+int bursar_model_load(struct bursar_reader *reader, struct bursar_model **out, struct bursar_error *error) {
+  struct loading l = {.reader = reader};
+  bool peak_is_now;
+  int status;
+  l.model = calloc(1, sizeof *l.model);
+  if (!l.model) {
+    status = bursar_error_set(error, BURSAR_FAILED, "not enough memory to read %s", reader->path);
+    bursar_reader_free(reader);
+    return status;
+  }
+  l.model->reader = reader;
+  status = take_memory(&l, error);
+  if (status != 0)
+    goto out;
+  load_facts(&l);
+  load_totals(&l, &peak_is_now);
+  load_stacks(&l);
+  load_sites(&l, peak_is_now);
+  load_journal(&l);
+  status = load_end(&l, error);
+  if (status == 0)
+    status = bursar_model_choose(l.model, BURSAR_MODEL_END, 0, error);
+  if (status == 0)
+    status = bursar_model_sort(l.model, BURSAR_MODEL_BY_PEAK, error);
+out:
+  free(l.index_of);
+  free(l.root_of);
+  if (status == 0)
+    *out = l.model;
+  else
+    bursar_model_free(l.model);
+  return status;
+}
+
+int bursar_model_open(const char *path_or_pid, struct bursar_model **out, struct bursar_error *error) {
+  struct bursar_reader *reader;
+  int status = bursar_reader_open(path_or_pid, &reader, error);
+  return status == 0 ? bursar_model_load(reader, out, error) : status;
+}
+
+void bursar_model_free(struct bursar_model *model) {
+  if (!model)
+    return;
+  free(model->sites);
+  free(model->nodes);
+  free(model->codes);
+  free(model->ticks);
+  free(model->undos);
+  free(model->last);
+  bursar_reader_free(model->reader);
+  free(model);
+}
+
+/* --- an instant, an order ---------------------------------------------------------------------------------------- */
+
+int bursar_model_choose(struct bursar_model *model, enum bursar_model_when when, uint64_t time_ns,
+                        struct bursar_error *error) {
+  struct bursar_held *held = NULL;
+  uint64_t time = when == BURSAR_MODEL_PEAK ? model->peak_time_ns : model->live_time_ns;
+  if (when == BURSAR_MODEL_TIME) {
+    /* A length that was printed rounded up must be good to type. */
+    if (time_ns > model->run_ns + 1000000)
+      return bursar_error_set(error, BURSAR_MISUSE, "--at %.3f is outside the run, which lasted %.3f s: give 0 to %.3f",
+                              (double)time_ns / 1e9, (double)model->run_ns / 1e9, (double)model->run_ns / 1e9);
+    held = array(model->site_count, sizeof *held);
+    if (!held)
+      return bursar_error_set(error, BURSAR_FAILED, "not enough memory");
+    time = bursar_model_at(model, time_ns, held);
+  }
+  model->at = (struct bursar_held){0, 0};
+  for (uint32_t i = 0; i < model->site_count; i++) {
+    struct bursar_model_site *site = &model->sites[i];
+    site->at = held ? held[i] : when == BURSAR_MODEL_PEAK ? site->peak : site->live;
+    model->at.bytes += site->at.bytes;
+    model->at.blocks += site->at.blocks == BURSAR_MODEL_UNKNOWN ? 0 : site->at.blocks;
+  }
+  model->at_time_ns = time;
+  free(held);
+  return 0;
+}
+
+struct key {
+  uint64_t first, second, third;
+  uint32_t node, ledger, index;
+};
+
+static int compare_keys(const void *left, const void *right) {
+  const struct key *a = left, *b = right;
+  if (a->first != b->first)
+    return a->first > b->first ? -1 : 1;
+  if (a->second != b->second)
+    return a->second > b->second ? -1 : 1;
+  if (a->third != b->third)
+    return a->third > b->third ? -1 : 1;
+  if (a->node != b->node)
+    return a->node < b->node ? -1 : 1;
+  return a->ledger < b->ledger ? -1 : a->ledger > b->ledger;
+}
+
+static uint64_t first_key(const struct bursar_model_site *site, enum bursar_model_order order) {
+  switch (order) {
+  case BURSAR_MODEL_BY_AT:
+    return site->at.bytes;
+  case BURSAR_MODEL_BY_LIVE:
+    return site->live.bytes;
+  case BURSAR_MODEL_BY_TEMPORARIES:
+    return site->temporaries;
+  default:
+    return site->peak.bytes;
+  }
+}
+
+int bursar_model_sort(struct bursar_model *model, enum bursar_model_order order, struct bursar_error *error) {
+  const uint32_t count = model->site_count;
+  struct key *keys = array(count, sizeof *keys);
+  struct bursar_model_site *sites = array(count, sizeof *sites);
+  struct bursar_held *last = array(count, sizeof *last);
+  uint32_t *moved_to = array(count, sizeof *moved_to);
+  int status = 0;
+  if (!keys || !sites || !last || !moved_to) {
+    status = bursar_error_set(error, BURSAR_FAILED, "not enough memory to sort %u sites", count);
+    goto out;
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    const struct bursar_model_site *site = &model->sites[i];
+    uint64_t third = order == BURSAR_MODEL_BY_PEAK ? site->live.bytes : site->peak.bytes;
+    keys[i] = (struct key){first_key(site, order), third, site->allocated_bytes, site->node, site->ledger, i};
+  }
+  qsort(keys, count, sizeof *keys, compare_keys);
+  for (uint32_t i = 0; i < count; i++) {
+    sites[i] = model->sites[keys[i].index];
+    last[i] = model->last[keys[i].index];
+    moved_to[keys[i].index] = i;
+  }
+  for (uint32_t i = 0; i < model->undo_count; i++)
+    if (model->undos[i].site != NONE)
+      model->undos[i].site = moved_to[model->undos[i].site];
+  struct bursar_model_site *old_sites = model->sites;
+  struct bursar_held *old_last = model->last;
+  model->sites = sites;
+  model->last = last;
+  sites = old_sites;
+  last = old_last;
+out:
+  free(keys);
+  free(sites);
+  free(last);
+  free(moved_to);
+  return status;
+}
