@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/index.h"
+
 #define NONE BURSAR_READER_NONE
 
 /* What is needed while a model is worked out, and not after. */
@@ -12,6 +14,7 @@ struct loading {
   const struct bursar_reader *reader;
   uint32_t *index_of; /* by ledger index: the site's index in the model, or NONE */
   uint8_t *root_of;   /* by node */
+  struct bursar_index names;
 };
 
 static struct bursar_text word(const char *text) {
@@ -59,7 +62,8 @@ static int take_memory(struct loading *l, struct bursar_error *error) {
   model->undos = array(reader->undos, sizeof *model->undos);
   l->index_of = array(reader->sites, sizeof *l->index_of);
   l->root_of = array(reader->nodes, sizeof *l->root_of);
-  if (model->sites && model->last && model->nodes && model->codes && model->ticks && model->undos && l->index_of &&
+  int names = bursar_index_init_texts(&l->names, reader->codes * 2);
+  if (names == 0 && model->sites && model->last && model->nodes && model->codes && model->ticks && model->undos && l->index_of &&
       l->root_of)
     return 0;
   return bursar_error_set(error, BURSAR_FAILED, "not enough memory to read %s", reader->path);
@@ -72,10 +76,11 @@ static void load_stacks(struct loading *l) {
     const struct bursar_code *code = &reader->code[i];
     model->codes[i] = (struct bursar_model_code){.function = bursar_reader_string(reader, code->name),
                                                  .file = bursar_reader_string(reader, code->file),
-                                                 .function_id = code->name,
-                                                 .file_id = code->file,
                                                  .first_line = code->first_line};
+    model->codes[i].function_id = bursar_index_of_text(&l->names, model->codes[i].function);
+    model->codes[i].file_id = bursar_index_of_text(&l->names, model->codes[i].file);
   }
+  model->name_count = l->names.count;
   for (uint32_t i = 0; i < reader->nodes; i++) {
     const struct bursar_node *node = &reader->node[i];
     model->nodes[i] = (struct bursar_model_node){.parent = node->parent,
@@ -296,6 +301,7 @@ int bursar_model_load(struct bursar_reader *reader, struct bursar_model **out, s
 out:
   free(l.index_of);
   free(l.root_of);
+  bursar_index_free(&l.names);
   if (status == 0)
     *out = l.model;
   else

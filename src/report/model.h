@@ -41,8 +41,8 @@ struct bursar_model_node {
 struct bursar_model_code {
   struct bursar_text function; /* bytes NULL where unknown */
   struct bursar_text file;
-  uint32_t function_id; /* equal texts mostly have equal ids: a key for tables of strings, not a proof */
-  uint32_t file_id;
+  uint32_t function_id; /* a small number, the same for the same text: below name_count */
+  uint32_t file_id;     /* from the same numbers */
   uint32_t first_line;
 };
 
@@ -122,6 +122,7 @@ struct bursar_model {
   uint32_t node_count;
   struct bursar_model_code *codes;
   uint32_t code_count;
+  uint32_t name_count; /* different texts among functions and files */
   struct bursar_model_tick *ticks; /* in order of time */
   uint32_t tick_count;
   struct bursar_model_undo *undos;
