@@ -8,7 +8,7 @@ SOURCES := $(shell find meson.build meson.options pyproject.toml README.md src i
   -o -path 'python/*.py' -o -path 'web/*' -o -name '*.toml' \) -not -path '*/node_modules/*' 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help setup build demo test bench check soak wheel clean distclean
+.PHONY: help setup build demo test bench check soak wheel format clean distclean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 18
@@ -18,8 +18,8 @@ setup:
 
 build: setup build/installed ## .venv/bin/python and .venv/bin/bursar, set up and built
 
-build/installed: $(SOURCES) tools/build.py $(wildcard .venv/pyvenv.cfg)
-	@$(VENV_PYTHON) tools/build.py
+build/installed: $(SOURCES) tools/install.py $(wildcard .venv/pyvenv.cfg)
+	@$(VENV_PYTHON) tools/install.py
 	@touch $@
 
 demo: build ## a scikit-learn program under bursar: the summary here, the report in build/demo.html
@@ -49,6 +49,11 @@ soak: ## the tests that take hours
 wheel: ## a wheel for other Linux machines, in dist/
 	@$(PYTHON3) tools/prepare.py wheel
 	@$(VENV_PYTHON) tools/build_wheel.py
+	@$(VENV_PYTHON) -m pytest -q -m check tests/test_wheel.py
+
+format: ## lay out the C code as .clang-format says
+	@$(PYTHON3) tools/prepare.py check
+	@.venv/bin/clang-format -i $$(find src pyext tests -name '*.[ch]')
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist

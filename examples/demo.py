@@ -4,6 +4,8 @@ peak of memory is not where one would look for it.
 Run it as `bursar run examples/demo.py`.
 """
 
+from typing import Any
+
 import pandas as pd
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
@@ -17,18 +19,18 @@ def load_table() -> pd.DataFrame:
     return digits.frame.rename(columns={"target": "digit"})
 
 
-def describe(table: pd.DataFrame) -> list[dict[str, object]]:
+def describe(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Each image as a record of its own: convenient, and the most expensive way to hold a table in Python."""
-    records = table.to_dict(orient="records")
+    records: list[dict[str, Any]] = table.to_dict(orient="records")
     for record in records:
-        pixels = [value for name, value in record.items() if name != "digit"]
+        pixels = list(record.values())[:64]
         record["ink"] = sum(pixels)
         record["darkest"] = max(pixels)
         record["rows"] = [pixels[start : start + 8] for start in range(0, 64, 8)]
     return records
 
 
-def build_features(records: list[dict[str, object]]) -> pd.DataFrame:
+def build_features(records: list[dict[str, Any]]) -> pd.DataFrame:
     """One row an image: its pixels, its ink, its darkest pixel and how evenly its rows are filled."""
     features = pd.DataFrame(records)
     by_row = pd.DataFrame([[sum(row) for row in rows] for rows in features.pop("rows")])

@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "demo": (("build",), ("build", "node", "demo")),
     "test": (("build", "test"), ("build", "node", "test")),
     "check": (("build", "test", "check"), ("build", "node", "test", "check", "wheel")),
-    "wheel": (("build",), ("build", "node", "wheel")),
+    "wheel": (("build",), ("build", "node", "wheel", "core")),
 }
 
 
@@ -132,8 +132,7 @@ def install_packages(groups: set[str]) -> None:
 def make_venv() -> None:
     python = VENV / "bin" / "python"
     if python.exists():
-        probe = subprocess.run([python, "-c", "import pip, sys; print(sys.version_info[:2])"], capture_output=True, text=True)
-        if probe.returncode == 0:
+        if subprocess.run([python, "-c", "import pip"], capture_output=True).returncode == 0:
             return
         say(".venv is damaged: making it anew")
         shutil.rmtree(VENV)

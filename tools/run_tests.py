@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import NamedTuple
 
-import build
+import install
 import interpreters
 import prepare
 
@@ -93,7 +93,7 @@ def environment_for(interpreter: interpreters.Interpreter, requirements: list[st
         if status != 0:
             raise RuntimeError(f"no virtual environment of Python {interpreter.version}: {line}")
     prepare.install_requirements(python, requirements, folder / ".installed")
-    status, output = build.install(python)
+    status, output = install.install(python)
     if status != 0:
         print(output, file=sys.stderr)
         raise RuntimeError(f"bursar does not build for Python {interpreter.version}; the build's output is above")
@@ -116,7 +116,7 @@ def main() -> int:
     found, missing = interpreters.find()
     missing.pop(own, None)
     heading("C tests")
-    total = run_meson(build.build_folder(VENV_BIN / "python"))
+    total = run_meson(install.build_folder(VENV_BIN / "python"))
     heading(f"all Python tests, Python {own_version}")
     total += run_pytest(VENV_BIN / "python", f"python-{own_version}")
     tested = [f"{own_version} (all tests)"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds bursar and installs it into a virtual environment: build.py [PYTHON], by default .venv's.
+"""Builds bursar and installs it into a virtual environment: install.py [PYTHON], by default .venv's.
 
 The Meson build folder is kept (build/cp311 for CPython 3.11, for instance), so only what changed is compiled again.
 """

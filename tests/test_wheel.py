@@ -1,0 +1,65 @@
+"""The wheel of `make wheel` works where there is nothing else: an empty virtual environment, another folder."""
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+DIST = Path(__file__).resolve().parent.parent / "dist"
+
+pytestmark = pytest.mark.check
+
+
+@pytest.fixture(scope="module")
+def wheel() -> Path:
+    tag = "-cp{}{}-".format(*sys.version_info[:2])
+    found = [path for path in DIST.glob("bursar-*.whl") if tag in path.name]
+    assert len(found) == 1, "no wheel of this Python in dist/: make wheel"
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an environment that holds the wheel and nothing else."""
+    folder = tmp_path_factory.mktemp("empty")
+    venv.create(folder, with_pip=True)
+    command = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--no-index", "--no-deps", wheel]
+    subprocess.run(command, check=True, cwd=folder)
+    return folder / "bin"
+
+
+def test_it_is_for_many_machines(wheel: Path) -> None:
+    assert "manylinux" in wheel.name
+
+
+def test_it_holds_what_it_should(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for wanted in ("bursar.pth", "bursar/py.typed", "bursar/__init__.py"):
+        assert wanted in names
+    assert any(name.endswith(".data/scripts/bursar") for name in names)
+    assert any(name.startswith("bursar/_bursar.") and name.endswith(".so") for name in names)
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+    assert not [name for name in names if "__pycache__" in name or "test" in name]
+
+
+def test_the_command_runs(environment: Path, tmp_path: Path) -> None:
+    ledger = tmp_path / "books.bursar"
+    code = "kept = [bytes(1000) for _ in range(50_000)]; print(len(kept))"
+    run = [environment / "bursar", "run", "-o", ledger, "-c", code]
+    done = subprocess.run(run, check=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "50000\n"
+    report = subprocess.run(
+        [environment / "bursar", "report", ledger, "--format", "json"], check=True, cwd=tmp_path, capture_output=True
+    )
+    assert b'"peak_bytes"' in report.stdout
+    assert b'"schema"' in report.stdout
+
+
+def test_the_package_imports(environment: Path, tmp_path: Path) -> None:
+    code = "import bursar, sys; print(bursar.__version__, 'bursar._boot' in sys.modules)"
+    command = [environment / "python", "-c", code]
+    done = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "0.1.0 False\n"

@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""make check: everything that is too long for make test. check.py [STEP...] runs those steps alone; --list names them.
+
+A step that cannot run here (an interpreter is missing, no root for the sid root) fails: a check that was left out is
+no check. The last line is `N passed, N failed, N skipped`, over the steps and the tests in them.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import install
+import interpreters
+from run_tests import ROOT, VENV_BIN, Tally, heading, run_interpreter, run_meson, run_pytest
+
+SID_SERIES = "3.14"  # tested in a Debian sid root, whose python3 it is
+PYTHON = VENV_BIN / "python"
+
+
+def environment(**more: str) -> dict[str, str]:
+    return dict(os.environ, PATH=f"{VENV_BIN}{os.pathsep}{os.environ['PATH']}", **more)
+
+
+def passes(*command: object, **more: str) -> Tally:
+    """One command, one result."""
+    words = [str(word) for word in command]
+    try:
+        status = subprocess.run(words, cwd=ROOT, env=environment(**more)).returncode
+    except OSError as error:
+        print(f"{words[0]}: {error.strerror}", file=sys.stderr)
+        status = 127
+    return Tally(passed=1) if status == 0 else Tally(failed=1)
+
+
+def c_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.[ch]"))
+
+
+def step_lint() -> Tally:
+    """ruff, clang-format, and the house: who may include whom."""
+    files = c_files("src", "pyext", "tests")
+    return (
+        passes("ruff", "check", ".")
+        + passes("clang-format", "--dry-run", "-Werror", *files)
+        + run_pytest(PYTHON, "house", "tests/test_house.py")
+    )
+
+
+def step_tidy() -> Tally:
+    """clang-tidy over the core and the extension."""
+    tool = shutil.which("clang-tidy") or "clang-tidy"
+    files = [path for path in c_files("src", "pyext") if path.suffix == ".c"]
+    return passes(tool, "--quiet", "-p", install.build_folder(PYTHON), *files)
+
+
+def step_types() -> Tally:
+    """mypy --strict, and stubtest: do the stubs say what the modules have?"""
+    return passes("mypy") + passes(PYTHON, "-m", "mypy.stubtest", "bursar", "--ignore-disjoint-bases")
+
+
+def sanitized(name: str, sanitizers: str, **options: str) -> Tally:
+    """Builds the core alone with these sanitizers, and runs its C tests."""
+    folder = ROOT / "build" / name
+    if not (folder / "build.ninja").exists():
+        setup = passes("meson", "setup", folder, ROOT, "-Dpython=false", f"-Db_sanitize={sanitizers}",
+                       "-Db_lundef=false", "-Dbuildtype=debugoptimized")  # fmt: skip
+        if setup.failed:
+            return setup
+    compiled = passes("meson", "compile", "-C", folder)
+    if compiled.failed:
+        return compiled
+    os.environ.update(options)
+    return run_meson(folder, "--timeout-multiplier", "5")
+
+
+def step_asan() -> Tally:
+    """The core and its C tests under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    return sanitized(
+        "asan", "address,undefined",
+        ASAN_OPTIONS="halt_on_error=1:abort_on_error=1:detect_leaks=1",
+        UBSAN_OPTIONS="halt_on_error=1:abort_on_error=1:print_stacktrace=1",
+    )  # fmt: skip
+
+
+def step_tsan() -> Tally:
+    """The core and its C tests under ThreadSanitizer."""
+    return sanitized("tsan", "thread", TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1")
+
+
+def step_valgrind() -> Tally:
+    """memcheck over the extension. Under PYTHONMALLOC=malloc it sees each of Python's blocks."""
+    return passes(
+        "valgrind", "--quiet", "--error-exitcode=99", "--trace-children=yes", "--trace-children-skip=*/sh,*/uname",
+        "--suppressions=tests/valgrind/python.supp", "--show-leak-kinds=none", "--num-callers=30",
+        VENV_BIN / "bursar", "run", "-f", "-o", "build/valgrind.bursar", "tests/valgrind/exercise.py",
+        PYTHONMALLOC="malloc",
+    )  # fmt: skip
+
+
+def step_long() -> Tally:
+    """The tests marked `check`. The wheel must be there for its test."""
+    return passes(PYTHON, "tools/build_wheel.py") + run_pytest(PYTHON, "check", "-m", "check")
+
+
+def step_pythons() -> Tally:
+    """All tests on each supported Python; the sid root brings the newest."""
+    found, missing = interpreters.find()
+    total = Tally()
+    for series in interpreters.SUPPORTED:
+        if series in found:
+            heading(f"all tests, Python {found[series].version}")
+            total += run_interpreter(found[series], ["build", "test"])
+        elif series != SID_SERIES:
+            print(f"check: Python {series} is missing ({missing[series]}); put it on PATH", file=sys.stderr)
+            total += Tally(failed=1)
+    return total
+
+
+def step_sid() -> Tally:
+    """make test in a Debian sid root, whose python3 is 3.14."""
+    return passes("tools/sid-root", "make", "test")
+
+
+def step_suites() -> Tally:
+    """Test suites of other programs: CPython's, NumPy's, pyperformance's."""
+    return passes("tests/suites/run")
+
+
+STEPS: dict[str, Callable[[], Tally]] = {
+    name.removeprefix("step_"): value for name, value in list(globals().items()) if name.startswith("step_")
+}
+
+
+def main(arguments: list[str]) -> int:
+    if "--list" in arguments:
+        for name, step in STEPS.items():
+            print(f"{name:10} {(step.__doc__ or '').partition(chr(10))[0]}")
+        return 0
+    unknown = [name for name in arguments if name not in STEPS]
+    if unknown:
+        print(f"check: no step '{unknown[0]}'; the steps are {', '.join(STEPS)}", file=sys.stderr)
+        return 2
+    results: dict[str, Tally] = {}
+    for name in arguments or STEPS:
+        heading(f"check: {name}")
+        start = time.monotonic()
+        results[name] = STEPS[name]()
+        print(f"check: {name}: {results[name]} ({time.monotonic() - start:.0f} s)", flush=True)
+    heading("summary")
+    for name, tally in results.items():
+        print(f"{name:10} {tally}")
+    total = sum(results.values(), start=Tally())
+    print(total)
+    return 0 if total.failed == 0 and total.passed > 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
