@@ -8,6 +8,7 @@ SOURCES := $(shell find meson.build meson.options pyproject.toml README.md src i
   -o -path 'python/*.py' -o -path 'web/*' -o -name '*.toml' \) -not -path '*/node_modules/*' 2>/dev/null)
 
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .PHONY: help setup build demo test bench check soak wheel format clean distclean
 
 help: ## what can be made

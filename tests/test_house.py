@@ -127,3 +127,9 @@ def test_a_file_exports_its_own_names_alone() -> None:
     exported = exported_names(libraries[0])
     assert "bursar_error_set" in exported["error"]
     assert not [f"{stem}.c: {name}" for stem, names in exported.items() for name in wrong_exports(stem, names)]
+
+
+def test_there_is_one_version() -> None:
+    built = re.search(r"^  version: '([^']+)'", (ROOT / "meson.build").read_text(), re.M)
+    package = re.search(r'^__version__ = "([^"]+)"', (ROOT / "python/bursar/__init__.py").read_text(), re.M)
+    assert built and package and built[1] == package[1]
