@@ -1,0 +1,185 @@
+"""docs/benchmarks.md from the facts of build/bench.json: tables, and each goal beside what was measured."""
+from __future__ import annotations
+
+from typing import Any
+
+MIB = 1 << 20
+GOALS = {
+    "json": 1.2,
+    "trees": 1.3,
+    "both": 1.2,
+    "calls": 1.12,
+    "threads": 1.25,
+    "pandas": 1.05,
+    "sklearn": 1.05,
+}
+CAPTURE_GOAL = 8 * MIB
+REPORT_GOAL_S = 1.0
+ADDED_GOAL = 8 * MIB  # and a quarter of the small blocks that are live
+CAPTURE_WORKLOAD = "both"  # sized so that it makes about 27 million allocations
+
+Facts = dict[str, Any]
+
+
+def mib(size: float | None) -> str:
+    return "–" if size is None else f"{size / MIB:.1f}"
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value / 1e6:.1f} M"
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def header(*cells: str) -> list[str]:
+    return [row(*cells), "|" + "---|" * len(cells)]
+
+
+def ratio(cell: Facts | None, pairs: int) -> str:
+    if cell is None:
+        return "–"
+    if not cell.get("pairs"):
+        return str(cell.get("failure") or "–")
+    fewer = "" if cell["pairs"] >= pairs else f", {cell['pairs']} pair{'s' if cell['pairs'] > 1 else ''}"
+    spread = "" if cell["pairs"] == 1 else f" ({cell['low']:.2f}–{cell['high']:.2f}{fewer})"
+    if cell["pairs"] == 1:
+        spread = fewer and f" ({fewer[2:]})"
+    late = f"; then {cell['failure']}" if cell.get("failure") else ""
+    return f"{cell['median']:.2f}{spread}{late}"
+
+
+def ratios(result: Facts) -> list[str]:
+    used = [name for name in result["tools"] if any(name in one["cells"] for one in result["workloads"].values())]
+    lines = header("workload", "allocations", "no profiler, CPU s", *(result["tools"][name] for name in used))
+    for name, one in result["workloads"].items():
+        none = one["none"]
+        base = "–" if not none["runs"] else f"{none['cpu_s']:.2f} (×{none['low']:.2f}–{none['high']:.2f})"
+        cells = [ratio(one["cells"].get(tool), result["options"]["pairs"]) for tool in used]
+        lines.append(row(name, number(one["allocations"]), base, *cells))
+    return lines
+
+
+def memory(result: Facts) -> list[str]:
+    used = [name for name in result["tools"] if any(name in one["cells"] for one in result["workloads"].values())]
+    lines = header("workload", "no profiler, MiB", *(result["tools"][name] for name in used))
+    for name, one in result["workloads"].items():
+        none = one["none"]
+        base = "–" if not none["runs"] else mib(none["peak_bytes"])
+        lines.append(row(name, base, *(added(one["cells"].get(tool)) for tool in used)))
+    return lines
+
+
+def added(cell: Facts | None) -> str:
+    if cell is None or "added_bytes" not in cell:
+        return "–"
+    return f"{cell['added_bytes'] / MIB:+.1f}"
+
+
+def captures(result: Facts) -> list[str]:
+    used = [name for name in ("ours", "memray", "memray-aggregate") if name in result["tools"]]
+    titles = [f"{result['tools'][name]}: {what}" for name in used for what in ("MiB", "report, CPU s")]
+    lines = header("workload", "allocations", *titles)
+    for name, one in result["workloads"].items():
+        cells = []
+        for tool in used:
+            cell = one["cells"].get(tool) or {}
+            seconds = cell.get("report_s")
+            cells += [mib(cell.get("capture_bytes")), "–" if seconds is None else f"{seconds:.2f}"]
+        lines.append(row(name, number(one["allocations"]), *cells))
+    return lines
+
+
+def goal(what: str, wanted: str, got: str, met: bool | None) -> str:
+    return row(what, wanted, got, "not measured" if met is None else "yes" if met else "**no**")
+
+
+def goals(result: Facts) -> list[str]:
+    lines = header("what", "goal", "measured", "met")
+    for name, limit in GOALS.items():
+        cell = (result["workloads"].get(name) or {"cells": {}})["cells"].get("ours") or {}
+        got = cell.get("median")
+        lines.append(goal(f"CPU, {name}", f"≤ {limit:g}×", ratio(cell, 1) if cell else "–", got and got <= limit))
+    for name, one in result["workloads"].items():
+        cell = one["cells"].get("ours") or {}
+        if "small_blocks_at_peak_bytes" in cell:
+            limit_bytes = ADDED_GOAL + cell["small_blocks_at_peak_bytes"] / 4
+            got = cell["added_bytes"]
+            wanted = f"≤ 8 MiB + ¼ of {mib(cell['small_blocks_at_peak_bytes'])} MiB = {mib(limit_bytes)} MiB"
+            lines.append(goal(f"added peak memory, {name}", wanted, f"{mib(got)} MiB", got <= limit_bytes))
+    one = result["workloads"].get(CAPTURE_WORKLOAD) or {"cells": {}, "allocations": None}
+    cell = one["cells"].get("ours") or {}
+    size, seconds = cell.get("capture_bytes"), cell.get("report_s")
+    what = f"{number(one['allocations'])} allocations"
+    lines.append(goal(f"capture of {what}", "≤ 8 MiB", f"{mib(size)} MiB", size and size <= CAPTURE_GOAL))
+    took = "–" if seconds is None else f"{seconds:.2f} s"
+    lines.append(goal("flamegraph page from it", "≤ 1 CPU-s", took, seconds and seconds <= REPORT_GOAL_S))
+    off = (result.get("instructions") or {}).get("off")
+    worst = max((abs(value) for value in off.values()), default=0) if off else None
+    got = "–" if worst is None else f"{worst:g} instructions"
+    lines.append(goal("off: added per allocation and free", "0 instructions", got, None if worst is None else worst == 0))
+    return lines
+
+
+def work(result: Facts) -> list[str]:
+    counted = result.get("instructions") or {}
+    if "failure" in counted:
+        return [f"Not counted: {counted['failure']}"]
+    if not counted:
+        return ["Not counted in this run."]
+    states = [state for state in ("off", "imported", "exact") if state in counted]
+    lines = header("case", *(f"{state}: added instructions" for state in states))
+    for case, text in counted["cases"].items():
+        lines.append(row(text, *(f"{counted[state][case]:+.1f}" if case in counted[state] else "–" for state in states)))
+    return lines
+
+
+def render(result: Facts) -> str:
+    """The page. It says what was measured, on what, by which rule, and where a goal is missed."""
+    machine = result["machine"]
+    options = result["options"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    quick = ["", "**A quick run: a tenth of the work, one pair. These numbers mean nothing.**"] if options["quick"] else []
+    missing = [f"- {name} is missing: {reason}" for name, reason in result["missing"].items()]
+    return "\n".join(
+        [
+            "<!-- Generated by `make bench` (bench/run.py). Do not edit. -->",
+            "# What bursar costs, and what its peers cost",
+            *quick,
+            "",
+            f"Measured on {result['date']}, revision {result['revision']}: {machine['cpu']}, {machine['cores']} cores,"
+            f" {machine['memory_bytes'] / (1 << 30):.0f} GiB; {machine['system']}, {machine['kernel']};"
+            f" {machine['python']}; {versions}.",
+            "",
+            f"Each figure is the CPU time (user and system, the whole process with its children) under the profiler over"
+            f" that of the same program without one. They run in turn on the same machine; a run without a profiler"
+            f" stands before each run of bursar and before at most two peers. A cell is the median of"
+            f" {options['pairs']} pairs and their range. A peer that is slow has fewer pairs, and the cell says how"
+            f" many; one run is given up after {options['timeout_s']:g} s. The range beside the time without a profiler"
+            " is the noise: runs of the same thing. Each run must print the program's own answer. The count of"
+            " allocations is bursar's own, of what it paid for. bursar's and fil's time includes making their end"
+            " summary or report; the others' does not.",
+            *([""] + missing if missing else []),
+            "",
+            "## Goals",
+            *goals(result),
+            "",
+            "## CPU time, as a ratio to no profiler",
+            *ratios(result),
+            "",
+            "deltablue, async_tree (variant \"none\") and logging (formatted messages) are pyperformance's, as they ship,"
+            " in one process. Two tools in the table see less than bursar: memray's default does not see what Python's"
+            " own allocator serves, and scalene samples.",
+            "",
+            "## Added peak memory, MiB (median)",
+            *memory(result),
+            "",
+            "## Captures and the page made from them",
+            *captures(result),
+            "",
+            "## Work per event, counted under callgrind (`bench/instructions.py`)",
+            *work(result),
+            "",
+        ]
+    )

@@ -1,0 +1,137 @@
+"""The profilers that are compared, how each is started, and the virtual environment that holds them."""
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "bench" / "requirements.txt"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One way to profile. In `arguments`, PYTHON, BIN, CAPTURE and SCRIPT stand for paths of the run."""
+
+    name: str
+    label: str
+    package: str  # the distribution that it comes from; empty for Python itself
+    arguments: tuple[str, ...]
+    report: tuple[str, ...] = ()  # the command that makes a flamegraph REPORT of CAPTURE
+    every_pair: bool = False  # measured in every pair, however long that takes
+
+    def command(self, venv: Path, capture: Path, script: Path) -> list[str]:
+        return _fill(self.arguments, venv, {"CAPTURE": capture, "SCRIPT": script})
+
+    def report_command(self, venv: Path, capture: Path, report: Path) -> list[str]:
+        return _fill(self.report, venv, {"CAPTURE": capture, "REPORT": report})
+
+
+def _fill(arguments: tuple[str, ...], venv: Path, places: dict[str, Path]) -> list[str]:
+    places = {**places, "PYTHON": venv / "bin" / "python"}
+    return [
+        str(places[part]) if part in places else part.replace("BIN/", f"{venv}/bin/") for part in arguments
+    ]
+
+
+NONE = Tool("none", "no profiler", "", ("PYTHON", "SCRIPT"))
+_FLAMEGRAPH = ("BIN/memray", "flamegraph", "-f", "-o", "REPORT", "CAPTURE")
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        Tool(
+            "ours",
+            "bursar (exact)",
+            "bursar",
+            ("BIN/bursar", "run", "-o", "CAPTURE", "SCRIPT"),
+            ("BIN/bursar", "report", "CAPTURE", "--format", "html", "-o", "REPORT"),
+            every_pair=True,
+        ),
+        Tool(
+            "memray",
+            "memray, Python allocators",
+            "memray",
+            ("BIN/memray", "run", "-q", "--trace-python-allocators", "-o", "CAPTURE", "SCRIPT"),
+            _FLAMEGRAPH,
+            every_pair=True,
+        ),
+        Tool(
+            "memray-aggregate",
+            "memray, the same, aggregated",
+            "memray",
+            ("BIN/memray", "run", "-q", "--trace-python-allocators", "--aggregate", "-o", "CAPTURE", "SCRIPT"),
+            _FLAMEGRAPH,
+        ),
+        Tool(
+            "memray-native",
+            "memray, native only (its default)",
+            "memray",
+            ("BIN/memray", "run", "-q", "-o", "CAPTURE", "SCRIPT"),
+            _FLAMEGRAPH,
+        ),
+        Tool("scalene", "scalene", "scalene", ("BIN/scalene", "run", "-o", "CAPTURE", "SCRIPT")),
+        Tool("fil", "fil", "filprofiler", ("BIN/fil-profile", "--no-browser", "-o", "CAPTURE", "run", "SCRIPT")),
+        Tool("tracemalloc-1", "tracemalloc, 1 frame", "", ("PYTHON", "-X", "tracemalloc=1", "SCRIPT")),
+        Tool("tracemalloc-25", "tracemalloc, 25 frames", "", ("PYTHON", "-X", "tracemalloc=25", "SCRIPT")),
+    )
+}
+
+
+def _quiet(command: list[str]) -> str:
+    """Run a set-up step; the last line of what it said where it failed, else an empty string."""
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if result.returncode == 0:
+        return ""
+    errors = [line for line in result.stdout.splitlines() if "error" in line.lower()]
+    return (errors or result.stdout.strip().splitlines() or ["no output"])[-1].strip()
+
+
+def install_peers(venv: Path) -> dict[str, str]:
+    """Make `venv` hold what requirements.txt pins. Returns the packages that would not install, with the reason."""
+    pins = [line for line in REQUIREMENTS.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    key = hashlib.sha256("\n".join([sys.version, *pins]).encode()).hexdigest()
+    stamp = venv / "installed"
+    if stamp.is_file() and stamp.read_text() == key:
+        return {}
+    shutil.rmtree(venv, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    missing: dict[str, str] = {}
+    if _quiet([*pip, *pins]):
+        for pin in pins:  # one that will not install must not take the others with it
+            reason = _quiet([*pip, pin])
+            if reason:
+                missing[pin.split("==")[0]] = reason
+    if not missing:
+        stamp.write_text(key)
+    return missing
+
+
+def install_bursar(venv: Path, work: Path) -> str:
+    """Build a wheel from this checkout and install it in `venv`. Returns the reason where that failed, else ''."""
+    wheels = work / "wheel"
+    shutil.rmtree(wheels, ignore_errors=True)
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "-q", "--disable-pip-version-check"]
+    reason = _quiet([*pip, "wheel", str(ROOT), "--no-deps", "-w", str(wheels)])
+    if reason:
+        return f"no wheel: {reason}"
+    built = sorted(wheels.glob("*.whl"))
+    if not built:
+        return "no wheel: pip wheel made none"
+    return _quiet([*pip, "install", "--no-deps", "--force-reinstall", str(built[-1])])
+
+
+def versions(venv: Path) -> dict[str, str]:
+    """The versions of everything that is installed in `venv`, by distribution."""
+    result = subprocess.run(
+        [str(venv / "bin" / "python"), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    return {row["name"].lower(): row["version"] for row in json.loads(result.stdout)}

@@ -1,0 +1,297 @@
+"""`make bench`: what bursar and its peers cost, as ratios to no profiler, measured in turn on one machine.
+
+Writes build/bench.json and docs/benchmarks.md. Options: --only, --tools, --pairs, --quick, --timeout, --cell-seconds,
+--merge. Nothing here asserts a speed; tests/python/test_work.py pins the work.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import page
+from measure import Run, median, run
+from peers import NONE, ROOT, TOOLS, Tool, install_bursar, install_peers, versions
+
+WORKLOADS = {
+    "json": "json_text.py",
+    "trees": "trees.py",
+    "both": "both.py",
+    "calls": "calls.py",
+    "threads": "threads.py",
+    "pandas": "pandas_tables.py",
+    "sklearn": "sklearn_forest.py",
+    "deltablue": "pyperformance_deltablue.py",
+    "async_tree": "pyperformance_async_tree.py",
+    "logging": "pyperformance_logging.py",
+}
+# One thread in the numeric libraries and fixed hashes: the same work in every run.
+FIXED = {
+    "PYTHONHASHSEED": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "LC_ALL": "C.UTF-8",
+}
+QUICK_SCALE = 0.1
+PEERS_PER_NONE = 2  # at most so many peers share the run without a profiler that stands before them
+SMALL_BLOCK = 512  # bytes: what CPython serves from its pools
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Bench:
+    """One measurement: where its files lie, how long a run may take, and which tools can run at all."""
+
+    def __init__(self, options: argparse.Namespace, missing: dict[str, str]) -> None:
+        self.options = options
+        self.missing = missing
+        self.work: Path = options.work
+        self.venv = self.work / "venv"
+        self.scratch = self.work / "run"
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True)
+        scale = QUICK_SCALE if options.quick else 1.0
+        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.env = {**keep, **FIXED, "BENCH_SCALE": str(scale), "BURSAR_DIR": str(self.scratch / "ledgers")}
+
+    def tools(self) -> list[Tool]:
+        return [TOOLS[name] for name in self.options.tools if TOOLS[name].package not in self.missing]
+
+    def capture(self, tool: Tool) -> Path:
+        return self.scratch / f"{tool.name}.capture"
+
+    def run(self, tool: Tool, script: Path) -> Run:
+        capture = self.capture(tool)
+        if capture.is_dir():
+            shutil.rmtree(capture)
+        capture.unlink(missing_ok=True)
+        command = tool.command(self.venv, capture, script)
+        return run(command, self.env, self.scratch / "log", self.options.timeout)
+
+    def workload(self, name: str) -> dict[str, Any]:
+        """All pairs of one workload, tools in turn, then what can be read out of the last captures."""
+        script = ROOT / "bench" / "workloads" / WORKLOADS[name]
+        cells = {tool.name: new_cell() for tool in self.tools()}
+        nones: list[Run] = []
+        answer = ""
+        for pair in range(self.options.pairs):
+            since_none = PEERS_PER_NONE
+            for tool in self.tools():
+                cell = cells[tool.name]
+                if cell["failure"] or (not tool.every_pair and cell["spent_s"] > self.options.cell_seconds):
+                    continue
+                if since_none >= PEERS_PER_NONE or tool.name == "ours":
+                    nones.append(self.run(NONE, script))
+                    if not nones[-1].ok:
+                        raise SystemExit(f"bench: {name} fails without a profiler: {nones[-1].failure}")
+                    answer = answer or nones[-1].output.strip()
+                    since_none = 0
+                since_none = PEERS_PER_NONE if tool.name == "ours" else since_none + 1
+                self.one(name, pair, tool, script, cell, nones[-1], answer)
+        result: dict[str, Any] = {"script": WORKLOADS[name], "none": summary_of_nones(nones), "cells": cells}
+        for tool in self.tools():
+            self.read_capture(tool, cells[tool.name])
+            finish_cell(cells[tool.name])
+        result["allocations"] = cells.get("ours", {}).get("allocations")
+        return result
+
+    def one(self, name: str, pair: int, tool: Tool, script: Path, cell: dict[str, Any], none: Run, answer: str) -> None:
+        outcome = self.run(tool, script)
+        if outcome.ok and answer not in outcome.output:
+            outcome = Run(0.0, 0.0, 0, "", f"the program's answer was not '{answer}'")
+        cell["spent_s"] += outcome.wall_s
+        if not outcome.ok:
+            cell["failure"] = outcome.failure
+            say(f"  {name:<11}{tool.name:<18}{outcome.failure}")
+            return
+        cell["ratios"].append(outcome.cpu_s / none.cpu_s)
+        cell["added"].append(outcome.peak_bytes - none.peak_bytes)
+        say(
+            f"  {name:<11}{tool.name:<18}pair {pair + 1}: {outcome.cpu_s:6.2f} s against {none.cpu_s:5.2f} s ="
+            f" {cell['ratios'][-1]:5.2f}, {cell['added'][-1] / 2**20:+7.1f} MiB"
+        )
+
+    def read_capture(self, tool: Tool, cell: dict[str, Any]) -> None:
+        """The capture's size, the CPU seconds of its flamegraph, and the allocations that it counted."""
+        capture = self.capture(tool)
+        if not tool.report or not cell["ratios"] or not capture.is_file():
+            return
+        cell["capture_bytes"] = capture.stat().st_size
+        page_file = self.scratch / f"{tool.name}.html"
+        page_file.unlink(missing_ok=True)
+        made = run(tool.report_command(self.venv, capture, page_file), self.env, self.scratch / "log", 300)
+        cell["report_s"] = made.cpu_s if made.ok else None
+        cell["report_failure"] = made.failure
+        if tool.name == "ours":
+            cell.update(self.facts(capture))
+        capture.unlink()
+
+    def facts(self, ledger: Path) -> dict[str, Any]:
+        """What the ledger itself says was paid for, and the small blocks that were live at the peak."""
+        command = [str(self.venv / "bin" / "bursar"), "report", str(ledger), "--format", "json"]
+        result = subprocess.run(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        if result.returncode != 0:
+            return {"report_failure": result.stderr.decode("utf-8", "replace").strip()}
+        facts = json.loads(result.stdout)
+        small = sum(
+            site["peak_bytes"]
+            for site in facts["sites"]
+            if site["peak_blocks"] and site["peak_bytes"] <= SMALL_BLOCK * site["peak_blocks"]
+        )
+        wanted = ("allocations", "frees", "allocated_bytes", "peak_bytes", "complete", "folded_sites")
+        return {**{key: facts[key] for key in wanted}, "small_blocks_at_peak_bytes": small}
+
+
+def new_cell() -> dict[str, Any]:
+    return {"ratios": [], "added": [], "spent_s": 0.0, "failure": ""}
+
+
+def summary_of_nones(nones: Sequence[Run]) -> dict[str, Any]:
+    if not nones:
+        return {"runs": 0}
+    seconds = [one.cpu_s for one in nones]
+    middle = median(seconds)
+    return {
+        "runs": len(nones),
+        "cpu_s": middle,
+        "low": min(seconds) / middle,
+        "high": max(seconds) / middle,
+        "peak_bytes": median([one.peak_bytes for one in nones]),
+    }
+
+
+def finish_cell(cell: dict[str, Any]) -> None:
+    cell["pairs"] = len(cell["ratios"])
+    if cell["ratios"]:
+        cell["median"] = median(cell["ratios"])
+        cell["low"], cell["high"] = min(cell["ratios"]), max(cell["ratios"])
+        cell["added_bytes"] = median(cell["added"])
+
+
+def machine() -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.split(":", 1)[1].strip()
+            break
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_bytes": pages,
+        "kernel": f"{platform.system()} {platform.release()}",
+        "system": system,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+
+
+def revision() -> str:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    return result.stdout.strip() or "unknown"
+
+
+def names(choices: Sequence[str], what: str) -> Any:
+    def read(text: str) -> list[str]:
+        wanted = [part.strip() for part in text.split(",") if part.strip()]
+        unknown = [part for part in wanted if part not in choices]
+        if unknown or not wanted:
+            raise argparse.ArgumentTypeError(f"no such {what}: '{', '.join(unknown)}'; there are {', '.join(choices)}")
+        return [choice for choice in choices if choice in wanted]
+
+    return read
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", type=names(list(WORKLOADS), "workload"), default=list(WORKLOADS), metavar="WORKLOAD,…")
+    parser.add_argument("--tools", type=names(list(TOOLS), "tool"), default=list(TOOLS), metavar="TOOL,…")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs for each tool (5)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work and one pair: shows that it runs, nothing more")
+    parser.add_argument("--timeout", type=float, default=150, help="seconds after which one run is given up (150)")
+    parser.add_argument("--cell-seconds", type=float, default=15, help="seconds after which a slow peer gets no further pair (15)")
+    parser.add_argument("--merge", action="store_true", help="keep what build/bench.json holds and is not measured now")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="where peers and captures go")
+    parser.add_argument("--no-instructions", action="store_true", help="leave out the count under callgrind")
+    options = parser.parse_args(arguments)
+    options.work = options.work.resolve()
+    if options.quick:
+        options.pairs = 1
+    if options.pairs < 1:
+        parser.error("--pairs: at least 1")
+    return options
+
+
+def instructions(venv: Path) -> dict[str, Any]:
+    command = [str(venv / "bin" / "python"), str(ROOT / "bench" / "instructions.py"), "--format", "json"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if result.returncode != 0:
+        return {"failure": (result.stderr.strip().splitlines() or ["no output"])[-1]}
+    counted: dict[str, Any] = json.loads(result.stdout)
+    return counted
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    started = time.monotonic()
+    options.work.mkdir(parents=True, exist_ok=True)
+    say("bench: installing the peers")
+    missing = install_peers(options.work / "venv")
+    if "ours" in options.tools:
+        say("bench: building and installing bursar from this checkout")
+        reason = install_bursar(options.work / "venv", options.work)
+        if reason:
+            missing["bursar"] = reason
+    for package, reason in missing.items():
+        say(f"bench: {package} is missing: {reason}")
+    bench = Bench(options, missing)
+    output = options.work.parent / "bench.json"
+    result: dict[str, Any] = {"schema": 1, "workloads": {}}
+    if options.merge and output.is_file():
+        result = json.loads(output.read_text())
+    installed = versions(bench.venv)
+    wanted = {"bursar", "memray", "scalene", "filprofiler", "pyperformance", "numpy", "pandas", "scikit-learn"}
+    result.update(
+        machine=machine(),
+        versions={name: installed[name] for name in sorted(wanted) if name in installed},
+        revision=revision(),
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
+        options={"pairs": options.pairs, "quick": options.quick, "timeout_s": options.timeout},
+        missing=missing,
+        tools={name: TOOLS[name].label for name in TOOLS},
+    )
+    for name in options.only:
+        measured = bench.workload(name)
+        before = result["workloads"].get(name)
+        if before is not None:  # only with --merge: the cells of the tools that were not run now stay
+            measured["cells"] = {**before["cells"], **measured["cells"]}
+            measured["allocations"] = measured["allocations"] or before["allocations"]
+        result["workloads"][name] = measured
+        output.write_text(json.dumps(result, indent=1) + "\n")
+    if not options.no_instructions and "bursar" not in missing and "ours" in options.tools:
+        say("bench: counting instructions under callgrind")
+        result["instructions"] = instructions(bench.venv)
+    result["seconds"] = round(time.monotonic() - started)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+    target = options.work.parent / "benchmarks.md" if options.quick else ROOT / "docs" / "benchmarks.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page.render(result))
+    say(f"bench: {result['seconds']} s; wrote {os.path.relpath(output)} and {os.path.relpath(target)}")
+    shutil.rmtree(bench.scratch, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
