@@ -6,7 +6,6 @@ no check. The last line is `N passed, N failed, N skipped`, over the steps and t
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -44,33 +43,32 @@ def step_lint() -> Tally:
     """ruff, clang-format, and the house: who may include whom."""
     files = c_files("src", "pyext", "tests")
     return (
-        passes("ruff", "check", ".")
-        + passes("clang-format", "--dry-run", "-Werror", *files)
+        passes(VENV_BIN / "ruff", "check", ".")
+        + passes(VENV_BIN / "clang-format", "--dry-run", "-Werror", *files)
         + run_pytest(PYTHON, "house", "tests/test_house.py")
     )
 
 
 def step_tidy() -> Tally:
     """clang-tidy over the core and the extension."""
-    tool = shutil.which("clang-tidy") or "clang-tidy"
     files = [path for path in c_files("src", "pyext") if path.suffix == ".c"]
-    return passes(tool, "--quiet", "-p", install.build_folder(PYTHON), *files)
+    return passes(VENV_BIN / "clang-tidy", "--quiet", "-p", install.build_folder(PYTHON), *files)
 
 
 def step_types() -> Tally:
     """mypy --strict, and stubtest: do the stubs say what the modules have?"""
-    return passes("mypy") + passes(PYTHON, "-m", "mypy.stubtest", "bursar", "--ignore-disjoint-bases")
+    return passes(VENV_BIN / "mypy") + passes(PYTHON, "-m", "mypy.stubtest", "bursar", "--ignore-disjoint-bases")
 
 
 def sanitized(name: str, sanitizers: str, **options: str) -> Tally:
     """Builds the core alone with these sanitizers, and runs its C tests."""
     folder = ROOT / "build" / name
     if not (folder / "build.ninja").exists():
-        setup = passes("meson", "setup", folder, ROOT, "-Dpython=false", f"-Db_sanitize={sanitizers}",
+        setup = passes(VENV_BIN / "meson", "setup", folder, ROOT, "-Dpython=false", f"-Db_sanitize={sanitizers}",
                        "-Db_lundef=false", "-Dbuildtype=debugoptimized")  # fmt: skip
         if setup.failed:
             return setup
-    compiled = passes("meson", "compile", "-C", folder)
+    compiled = passes(VENV_BIN / "meson", "compile", "-C", folder)
     if compiled.failed:
         return compiled
     os.environ.update(options)
