@@ -101,7 +101,8 @@ struct bursar_tally {
  *
  * Order of an event in lane GIL: intent, the site's counters (bytes, then count), the domain's tally (bytes, then
  * count), live.  Killed anywhere in between, at most one event differs between sums and totals, and intent names it:
- * site << 6 in the low word, size in the high one (bit 5 of the low word set), as in the live table. */
+ * (site + 1) << 6 in the low word (bit 5 set), size in the high one, as in the live table; a size of 2^32 - 1 stands for
+ * any from there on. */
 struct bursar_books {         /* at BURSAR_AT_BOOKS */
   uint64_t live;              /* sum over domains of lane GIL */
   uint64_t intent;            /* the event that lane GIL is at, or was at last */

@@ -19,6 +19,8 @@ struct bursar_identity {
 
 /* Nanoseconds, CLOCK_MONOTONIC (vDSO: no system call). Class H. */
 uint64_t bursar_prim_now(void);
+/* The same clock, a few milliseconds late and several times cheaper.  Class H. */
+uint64_t bursar_prim_now_coarse(void);
 /* Nanoseconds since 1970. */
 uint64_t bursar_prim_unix_now(void);
 
@@ -31,6 +33,8 @@ int bursar_prim_maps_file(pid_t pid, dev_t device, ino_t inode);
  * `writable`: zero pages on first touch; otherwise no access until something is mapped over it. */
 void *bursar_prim_reserve(size_t bytes, bool writable);
 void bursar_prim_release(void *at, size_t bytes);
+/* Gives the memory behind a writable reservation back; it reads as zero again.  The address space stays. */
+void bursar_prim_discard(void *at, size_t bytes);
 /* Maps [offset, offset + bytes) of the file shared and writable over a reservation. */
 int bursar_prim_map_shared(void *at, size_t bytes, int fd, uint64_t offset);
 

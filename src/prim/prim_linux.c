@@ -31,6 +31,10 @@ uint64_t bursar_prim_now(void) {
   return clock_ns(CLOCK_MONOTONIC);
 }
 
+uint64_t bursar_prim_now_coarse(void) {
+  return clock_ns(CLOCK_MONOTONIC_COARSE);
+}
+
 uint64_t bursar_prim_unix_now(void) {
   return clock_ns(CLOCK_REALTIME);
 }
@@ -322,5 +326,11 @@ void bursar_prim_say(int fd, const char *text, size_t bytes) {
     break;
   }
   let_go(&held);
+  errno = kept;
+}
+
+void bursar_prim_discard(void *at, size_t bytes) {
+  int kept = errno;
+  madvise(at, bytes, MADV_DONTNEED);
   errno = kept;
 }

@@ -1,0 +1,30 @@
+/* boot.h: what BURSAR_RUN says, and the ledger that it leads to.
+ *
+ * `key=value` pairs, separated by `;`, values percent-encoded; unknown keys are left alone, so that an older extension
+ * starts under a newer command.  Class N, but that bursar_boot_child runs in a forked child (class F). */
+#ifndef BURSAR_PYEXT_BOOT_H
+#define BURSAR_PYEXT_BOOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+struct bursar_boot {
+  pid_t pid; /* who may start */
+  uint64_t cap;
+  uint32_t within;
+  bool follow;
+  bool quiet;
+  char path[4096];
+};
+
+int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct bursar_error *error)
+    __attribute__((warn_unused_result));
+/* Makes a ledger PATH.PID for a process that is followed, and writes its path. */
+int bursar_boot_child(const char *path, char *out, size_t room, struct bursar_error *error)
+    __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,161 @@
+/* compat.h: everything that differs between Python versions.  The only place with PY_VERSION_HEX.
+ *
+ * A frame is the interpreter's own record, never a frame object made for us (that would allocate).  All that is read here is
+ * plain memory of the calling thread; nothing is called that allocates, locks or runs Python.  Main GIL, class H.
+ *
+ * How frames look, by version:
+ *   3.10         PyFrameObject; the position is f_lasti, -1 before the start
+ *   3.11, 3.12   _PyInterpreterFrame below tstate->cframe; prev_instr is one unit behind, may sit on a cache entry, and one
+ *                before the code at the start; 3.12 puts an entry frame without a function on the C stack
+ *   3.13         below tstate; instr_ptr is the instruction at work; f_executable is None on the C stack
+ *   3.14         the same behind a tagged reference; entry frames are owned by the interpreter
+ * A version that is not known here walks no frames: it counts, and says so. */
+#ifndef BURSAR_PYEXT_COMPAT_H
+#define BURSAR_PYEXT_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#ifndef Py_BUILD_CORE
+#define Py_BUILD_CORE 1 /* the interpreter's own headers, for its frames; before Python.h, which looks at it too */
+#endif
+#include <Python.h>
+
+#if PY_VERSION_HEX < 0x030a0000
+#error "bursar needs CPython 3.10 or later"
+#endif
+#ifdef Py_GIL_DISABLED
+#error "bursar keeps exact books under the GIL: free-threaded builds of Python are not supported"
+#endif
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#if PY_VERSION_HEX < 0x030b0000 /* ------------------------------------------------------------------------------ 3.10 */
+
+#include <frameobject.h>
+#include <internal/pycore_runtime.h>
+
+#define BURSAR_KNOWS_FRAMES 1
+typedef struct _frame bursar_frame;
+typedef intptr_t bursar_position;
+
+static inline PyThreadState *bursar_thread(void) {
+  return (PyThreadState *)__atomic_load_n(&_PyRuntime.gilstate.tstate_current._value, __ATOMIC_RELAXED);
+}
+static inline bursar_frame *bursar_frame_top(const PyThreadState *thread) { return thread->frame; }
+static inline bursar_frame *bursar_frame_caller(const bursar_frame *frame) { return frame->f_back; }
+static inline bursar_position bursar_frame_position(const bursar_frame *frame) { return frame->f_lasti; }
+static inline PyCodeObject *bursar_frame_code(const bursar_frame *frame) { return frame->f_code; }
+static inline PyObject *bursar_frame_globals(const bursar_frame *frame) { return frame->f_globals; }
+/* The code unit that a position stands for; -1 before the start. */
+static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position position) { return position; }
+static inline Py_ssize_t bursar_code_units(PyCodeObject *code) { return PyBytes_GET_SIZE(code->co_code) / 2; }
+
+#elif PY_VERSION_HEX < 0x030f0000 /* ---------------------------------------------------------------------- 3.11 to 3.14 */
+
+#if PY_VERSION_HEX >= 0x030e0000
+#include <internal/pycore_interpframe_structs.h>
+#else
+#include <internal/pycore_frame.h>
+#endif
+#include <internal/pycore_interp.h>
+#if PY_VERSION_HEX < 0x030c0000
+#include <internal/pycore_runtime.h>
+#endif
+
+#define BURSAR_KNOWS_FRAMES 1
+typedef struct _PyInterpreterFrame bursar_frame;
+typedef const _Py_CODEUNIT *bursar_position;
+
+static inline PyThreadState *bursar_thread(void) {
+#if PY_VERSION_HEX < 0x030c0000
+  return (PyThreadState *)__atomic_load_n(&_PyRuntime.gilstate.tstate_current._value, __ATOMIC_RELAXED);
+#elif PY_VERSION_HEX < 0x030d0000
+  return _PyThreadState_UncheckedGet();
+#else
+  return PyThreadState_GetUnchecked();
+#endif
+}
+
+static inline bursar_frame *bursar_frame_top(const PyThreadState *thread) {
+#if PY_VERSION_HEX < 0x030d0000
+  return thread->cframe->current_frame;
+#else
+  return thread->current_frame;
+#endif
+}
+
+static inline bursar_frame *bursar_frame_caller(const bursar_frame *frame) { return frame->previous; }
+
+static inline bursar_position bursar_frame_position(const bursar_frame *frame) {
+#if PY_VERSION_HEX < 0x030d0000
+  return frame->prev_instr;
+#else
+  return frame->instr_ptr;
+#endif
+}
+
+/* NULL for frames that only mark an entry from C. */
+static inline PyCodeObject *bursar_frame_code(const bursar_frame *frame) {
+#if PY_VERSION_HEX < 0x030c0000
+  return frame->f_code;
+#elif PY_VERSION_HEX < 0x030d0000
+  return frame->owner == FRAME_OWNED_BY_CSTACK ? NULL : frame->f_code;
+#elif PY_VERSION_HEX < 0x030e0000
+  return frame->owner == FRAME_OWNED_BY_CSTACK ? NULL : (PyCodeObject *)frame->f_executable;
+#else
+  if (frame->owner == FRAME_OWNED_BY_INTERPRETER || frame->owner == FRAME_OWNED_BY_CSTACK)
+    return NULL;
+  return (PyCodeObject *)(frame->f_executable.bits & ~(uintptr_t)3); /* the tag: Py_TAG_BITS and its successors */
+#endif
+}
+
+static inline PyObject *bursar_frame_globals(const bursar_frame *frame) { return frame->f_globals; }
+
+static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position position) {
+  return position - (const _Py_CODEUNIT *)code->co_code_adaptive;
+}
+static inline Py_ssize_t bursar_code_units(PyCodeObject *code) { return Py_SIZE(code); }
+
+#else /* ---------------------------------------------------------------------------------------------------- not yet known */
+
+#define BURSAR_KNOWS_FRAMES 0
+typedef void bursar_frame;
+typedef uintptr_t bursar_position;
+
+static inline PyThreadState *bursar_thread(void) { return PyThreadState_GetUnchecked(); }
+static inline bursar_frame *bursar_frame_top(const PyThreadState *thread) { return NULL; }
+static inline bursar_frame *bursar_frame_caller(const bursar_frame *frame) { return NULL; }
+static inline bursar_position bursar_frame_position(const bursar_frame *frame) { return 0; }
+static inline PyCodeObject *bursar_frame_code(const bursar_frame *frame) { return NULL; }
+static inline PyObject *bursar_frame_globals(const bursar_frame *frame) { return NULL; }
+static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position position) { return -1; }
+static inline Py_ssize_t bursar_code_units(PyCodeObject *code) { return 0; }
+
+#endif
+
+/* Line tables: pairs of bytes until 3.10, variable-length entries since. */
+#define BURSAR_LINES_IN_PAIRS (PY_VERSION_HEX < 0x030b0000)
+
+/* Does this thread, which may be any, hold the GIL that the main interpreter runs under? */
+static inline bool bursar_holds_main_gil(void) {
+#if PY_VERSION_HEX < 0x030c0000
+  /* The thread that holds the GIL is the one whose state is current; a state's owner is asked by thread-local storage. */
+  PyThreadState *thread = bursar_thread();
+  return thread && thread == PyGILState_GetThisThreadState();
+#elif PY_VERSION_HEX < 0x030f0000
+  PyThreadState *thread = bursar_thread();
+  return thread && (thread->interp == PyInterpreterState_Main() || !thread->interp->ceval.own_gil);
+#else
+  PyThreadState *thread = bursar_thread();
+  return thread && thread->interp == PyInterpreterState_Main();
+#endif
+}
+
+/* One process keeps one set of books, whoever asks: the module itself has no state that interpreters could share badly. */
+#if PY_VERSION_HEX >= 0x030c0000
+#define BURSAR_MODULE_SLOTS {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#else
+#define BURSAR_MODULE_SLOTS
+#endif
+
+#endif

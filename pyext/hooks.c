@@ -1,0 +1,198 @@
+#include "hooks.h"
+
+#include "account/hot.h"
+#include "frames.h"
+
+/* The allocators that were there.  Our own keep their contexts, so that a call which reads a half-replaced allocator (RAW
+ * is called without the GIL) still fits. */
+static PyMemAllocatorEx under[BURSAR_DOMAIN_COUNT];
+static bool installed[BURSAR_DOMAIN_COUNT];
+static bool many_gils; /* interpreters with GILs of their own have been seen: frees must look whose they are */
+
+/* This thread is inside an allocator that we wrap.  Initial-exec: no call to find it. */
+static __thread bool inside __attribute__((tls_model("initial-exec")));
+
+static const PyMemAllocatorDomain python_domain[BURSAR_DOMAIN_COUNT] = {
+    [BURSAR_DOMAIN_OBJ] = PYMEM_DOMAIN_OBJ, [BURSAR_DOMAIN_MEM] = PYMEM_DOMAIN_MEM, [BURSAR_DOMAIN_RAW] = PYMEM_DOMAIN_RAW};
+
+static void expect_many_gils(void);
+
+/* --- OBJ and MEM: under a GIL ----------------------------------------------------------------------------------------- */
+
+static __attribute__((noinline)) void *book_slowly(void *p, size_t size, unsigned domain) {
+  if (!bursar_account.active)
+    return p;
+  uint32_t tag = bursar_frames_tag(domain);
+  if (!tag) {
+    expect_many_gils();
+    bursar_account_alloc_free(p, size, domain);
+  } else if (!bursar_hot_alloc(p, size, tag, domain)) {
+    bursar_account_alloc_gil(p, size, tag, domain);
+  }
+  return p;
+}
+
+static inline __attribute__((always_inline)) void *book(void *p, size_t size, unsigned domain) {
+  if (BURSAR_UNLIKELY(!p))
+    return p;
+  uint32_t tag = bursar_frames_tag_seen(domain);
+  if (BURSAR_LIKELY(tag != 0) && BURSAR_LIKELY(bursar_hot_alloc(p, size, tag, domain)))
+    return p;
+  return book_slowly(p, size, domain);
+}
+
+static inline __attribute__((always_inline)) void *hooked_malloc(size_t size, unsigned domain) {
+  inside = true;
+  void *p = under[domain].malloc(under[domain].ctx, size);
+  inside = false;
+  return book(p, size, domain);
+}
+
+static inline __attribute__((always_inline)) void *hooked_calloc(size_t count, size_t size, unsigned domain) {
+  inside = true;
+  void *p = under[domain].calloc(under[domain].ctx, count, size);
+  inside = false;
+  return book(p, count * size, domain); /* no overflow: it was served */
+}
+
+static inline __attribute__((always_inline)) void hooked_free(void *p, unsigned domain) {
+  if (BURSAR_UNLIKELY(!bursar_hot_free(p, domain)))
+    bursar_account_free_gil(p, domain);
+  under[domain].free(under[domain].ctx, p);
+}
+
+/* The old entry is retired before the call, since the address may be handed out again inside it, and put back where the
+ * call fails. */
+static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_t size, unsigned domain) {
+  struct bursar_record old;
+  bool known = p && bursar_live_take(p, &old);
+  inside = true;
+  void *q = under[domain].realloc(under[domain].ctx, p, size);
+  inside = false;
+  if (known && !q)
+    (void)bursar_live_put(p, old);
+  else if (known)
+    bursar_account_retire_gil(p, old, domain);
+  return book(q, size, domain);
+}
+
+static void *obj_malloc(void *ctx, size_t size) { return hooked_malloc(size, BURSAR_DOMAIN_OBJ); }
+static void *obj_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, BURSAR_DOMAIN_OBJ); }
+static void *obj_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, BURSAR_DOMAIN_OBJ); }
+static void obj_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_OBJ); }
+
+static void *mem_malloc(void *ctx, size_t size) { return hooked_malloc(size, BURSAR_DOMAIN_MEM); }
+static void *mem_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, BURSAR_DOMAIN_MEM); }
+static void *mem_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, BURSAR_DOMAIN_MEM); }
+static void mem_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_MEM); }
+
+/* --- RAW, and everything once there are several GILs: any thread -------------------------------------------------------- */
+
+static void *any_book(void *p, size_t size, unsigned domain) {
+  if (!p || inside || !bursar_account.active)
+    return p;
+  uint32_t tag = bursar_holds_main_gil() ? bursar_frames_tag(domain) : 0;
+  if (tag)
+    bursar_account_alloc_gil(p, size, tag, domain);
+  else
+    bursar_account_alloc_free(p, size, domain);
+  return p;
+}
+
+static void any_retire(void *p, struct bursar_record record, unsigned domain) {
+  if (bursar_holds_main_gil())
+    bursar_account_retire_gil(p, record, domain);
+  else
+    bursar_account_retire_free(p, record, domain);
+}
+
+static void any_free(void *p, unsigned domain) {
+  struct bursar_record record;
+  if (p && bursar_live_take(p, &record))
+    any_retire(p, record, domain);
+  under[domain].free(under[domain].ctx, p);
+}
+
+static void *any_realloc(void *p, size_t size, unsigned domain, bool outermost) {
+  struct bursar_record old;
+  bool known = p && outermost && bursar_live_take(p, &old);
+  bool was = inside;
+  inside = true;
+  void *q = under[domain].realloc(under[domain].ctx, p, size);
+  inside = was;
+  if (known && !q)
+    (void)bursar_live_put(p, old);
+  else if (known)
+    any_retire(p, old, domain);
+  return any_book(q, size, domain);
+}
+
+static void *raw_malloc(void *ctx, size_t size) {
+  return any_book(under[BURSAR_DOMAIN_RAW].malloc(under[BURSAR_DOMAIN_RAW].ctx, size), size, BURSAR_DOMAIN_RAW);
+}
+static void *raw_calloc(void *ctx, size_t count, size_t size) {
+  return any_book(under[BURSAR_DOMAIN_RAW].calloc(under[BURSAR_DOMAIN_RAW].ctx, count, size), count * size,
+                  BURSAR_DOMAIN_RAW);
+}
+static void *raw_realloc(void *ctx, void *p, size_t size) { return any_realloc(p, size, BURSAR_DOMAIN_RAW, !inside); }
+static void raw_free(void *ctx, void *p) { any_free(p, BURSAR_DOMAIN_RAW); }
+
+static void careful_obj_free(void *ctx, void *p) { any_free(p, BURSAR_DOMAIN_OBJ); }
+static void *careful_obj_realloc(void *ctx, void *p, size_t size) { return any_realloc(p, size, BURSAR_DOMAIN_OBJ, true); }
+static void careful_mem_free(void *ctx, void *p) { any_free(p, BURSAR_DOMAIN_MEM); }
+static void *careful_mem_realloc(void *ctx, void *p, size_t size) { return any_realloc(p, size, BURSAR_DOMAIN_MEM, true); }
+
+/* --- in and out --------------------------------------------------------------------------------------------------------- */
+
+static const PyMemAllocatorEx ours[BURSAR_DOMAIN_COUNT] = {
+    [BURSAR_DOMAIN_OBJ] = {NULL, obj_malloc, obj_calloc, obj_realloc, obj_free},
+    [BURSAR_DOMAIN_MEM] = {NULL, mem_malloc, mem_calloc, mem_realloc, mem_free},
+    [BURSAR_DOMAIN_RAW] = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free},
+};
+
+static bool on_top(unsigned domain) {
+  PyMemAllocatorEx now;
+  PyMem_GetAllocator(python_domain[domain], &now);
+  return now.malloc == ours[domain].malloc;
+}
+
+static void set(unsigned domain) {
+  PyMemAllocatorEx hook = ours[domain];
+  hook.ctx = under[domain].ctx;
+  if (many_gils && domain == BURSAR_DOMAIN_OBJ) {
+    hook.free = careful_obj_free;
+    hook.realloc = careful_obj_realloc;
+  } else if (many_gils && domain == BURSAR_DOMAIN_MEM) {
+    hook.free = careful_mem_free;
+    hook.realloc = careful_mem_realloc;
+  }
+  PyMem_SetAllocator(python_domain[domain], &hook);
+}
+
+/* An interpreter with a GIL of its own has begun to allocate: from now on a free may run beside the main GIL's holder. */
+static void expect_many_gils(void) {
+  if (many_gils)
+    return;
+  many_gils = true;
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+    if (installed[domain] && on_top(domain))
+      set(domain);
+}
+
+void bursar_hooks_install(void) {
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    if (installed[domain])
+      continue;
+    PyMem_GetAllocator(python_domain[domain], &under[domain]);
+    set(domain);
+    installed[domain] = true;
+  }
+}
+
+void bursar_hooks_remove(void) {
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+    if (installed[domain] && on_top(domain)) {
+      PyMem_SetAllocator(python_domain[domain], &under[domain]);
+      installed[domain] = false;
+    }
+}

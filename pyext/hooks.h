@@ -1,0 +1,14 @@
+/* hooks.h: PEP 445: bursar around the allocators of Python's three domains, whatever they are.
+ *
+ * Installed at the start of books and taken out at their end where nobody has wrapped them since; else they stay and pass
+ * everything through.  A wrapped allocator may call another domain (pymalloc's large blocks are RAW's): only the outermost
+ * call is booked.  Main GIL.  Class N. */
+#ifndef BURSAR_PYEXT_HOOKS_H
+#define BURSAR_PYEXT_HOOKS_H
+
+#include "compat.h"
+
+void bursar_hooks_install(void);
+void bursar_hooks_remove(void);
+
+#endif

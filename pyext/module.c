@@ -1,0 +1,315 @@
+/* module.c: bursar._bursar: what Python calls, and the process's events that the books must hear of (fork, exit). */
+#include "compat.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "account/account.h"
+#include "boot.h"
+#include "frames.h"
+#include "hooks.h"
+#include "ledger/place.h"
+#include "prim/prim.h"
+#include "report/summary.h"
+
+/* One set of books a process: whose they are, and how they end. */
+static struct {
+  pid_t pid;
+  bool follow;
+  bool quiet;
+  bool under_run; /* begun by boot(): ends with a summary */
+  bool handlers;  /* the fork handlers are registered */
+  const char *broken;
+  char path[4096];
+  struct bursar_boot boot;
+  dev_t stderr_device;
+  ino_t stderr_inode;
+} process;
+
+/* --- words to the user ------------------------------------------------------------------------------------------------ */
+
+static void remember_stderr(void) {
+  struct stat st;
+  process.stderr_device = 0;
+  process.stderr_inode = 0;
+  if (fstat(2, &st) == 0) {
+    process.stderr_device = st.st_dev;
+    process.stderr_inode = st.st_ino;
+  }
+}
+
+/* A program may close stderr and get the number again for a file of its own: that is no place for our words. */
+static bool stderr_is_ours(void) {
+  struct stat st;
+  return process.stderr_inode && fstat(2, &st) == 0 && st.st_dev == process.stderr_device &&
+         st.st_ino == process.stderr_inode;
+}
+
+static void say(const char *text) {
+  char line[1100];
+  int kept = errno, length = snprintf(line, sizeof line, "bursar: %s\n", text);
+  if (length > 0 && stderr_is_ours())
+    bursar_prim_say(2, line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1);
+  errno = kept;
+}
+
+static void warn(const char *text) {
+  process.broken = text;
+  say(text);
+}
+
+/* --- opening and closing ----------------------------------------------------------------------------------------------- */
+
+static bool is_main_thread(void) { return (pid_t)syscall(SYS_gettid) == getpid(); }
+
+static int open_books(const char *path, uint64_t cap, uint32_t within, enum bursar_phase phase, pid_t parent,
+                      struct bursar_error *error) {
+  static const struct bursar_provider provider = {
+      .block_ended = bursar_frames_block_ended, .stacks_moved = bursar_frames_moved, .warn = warn};
+  struct bursar_settings settings = {.path = path,
+                                     .cap = cap,
+                                     .within = within,
+                                     .phase = phase,
+                                     .python_hex = PY_VERSION_HEX,
+                                     .python_version = PY_VERSION,
+                                     .parent_pid = (uint32_t)parent};
+  PyObject *module = PyImport_AddModule("__main__"); /* borrowed, and there since the interpreter began */
+  if (!module)
+    return bursar_error_set(error, BURSAR_FAILED, "this interpreter has no __main__");
+  bursar_frames_start(is_main_thread() ? bursar_thread() : NULL, PyModule_GetDict(module));
+  process.broken = NULL;
+  int status = bursar_account_start(&settings, &provider, error);
+  if (status != 0)
+    return status;
+  process.pid = getpid();
+  snprintf(process.path, sizeof process.path, "%s", path);
+  bursar_hooks_install();
+  return 0;
+}
+
+static void close_books(enum bursar_state state) {
+  bursar_account_stop(state);
+  bursar_hooks_remove();
+}
+
+/* A forked child: its parent's ledger is none of its business. */
+static void after_fork_in_child(void) {
+  if (!process.pid)
+    return;
+  int kept = errno;
+  bool was = bursar_account.active;
+  pid_t parent = process.pid;
+  bursar_account_abandon();
+  process.pid = 0;
+  if (was && process.follow) {
+    struct bursar_error error = {0};
+    char path[sizeof process.path];
+    if (bursar_boot_child(process.boot.path, path, sizeof path, &error) != 0 ||
+        open_books(path, process.boot.cap, process.boot.within, BURSAR_PHASE_MAIN, parent, &error) != 0) {
+      bursar_hooks_remove();
+      say(error.text);
+    }
+  } else {
+    bursar_hooks_remove();
+  }
+  errno = kept;
+}
+
+static int register_handlers(void) {
+  if (!process.handlers)
+    process.handlers = pthread_atfork(NULL, NULL, after_fork_in_child) == 0;
+  return process.handlers ? 0 : -1;
+}
+
+static PyObject *raise_error(const struct bursar_error *error) {
+  PyErr_SetString(error->status == BURSAR_MISUSE ? PyExc_ValueError : PyExc_RuntimeError, error->text);
+  return NULL;
+}
+
+/* The hooks are the process's: only the main interpreter may set them. */
+static bool in_main_interpreter(void) {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main())
+    return true;
+  PyErr_SetString(PyExc_RuntimeError, "bursar keeps the books of the process: start it from the main interpreter");
+  return false;
+}
+
+/* --- functions ---------------------------------------------------------------------------------------------------------- */
+
+static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs) {
+  static char *names[] = {"path", "cap", "within", "follow", NULL};
+  const char *path;
+  unsigned long long cap = 0;
+  unsigned int within = 1;
+  int follow = 0;
+  struct bursar_error error = {0};
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$KIp:start", names, &path, &cap, &within, &follow) ||
+      !in_main_interpreter())
+    return NULL;
+  if (register_handlers() != 0)
+    return PyErr_NoMemory();
+  remember_stderr();
+  if (open_books(path, cap, within, BURSAR_PHASE_MAIN, 0, &error) != 0)
+    return raise_error(&error);
+  process.follow = follow != 0;
+  process.under_run = false;
+  process.boot = (struct bursar_boot){.cap = cap, .within = within};
+  snprintf(process.boot.path, sizeof process.boot.path, "%s", path);
+  Py_RETURN_NONE;
+}
+
+static PyObject *bursar_stop(PyObject *module, PyObject *unused) {
+  if (!in_main_interpreter())
+    return NULL;
+  if (process.pid == getpid())
+    close_books(BURSAR_STATE_STOPPED);
+  Py_RETURN_NONE;
+}
+
+static PyObject *bursar_status(PyObject *module, PyObject *unused) {
+  bool on = bursar_account.active;
+  return Py_BuildValue("{s:s,s:z,s:i,s:z}", "mode", on ? "exact" : "off", "path", process.pid ? process.path : NULL, "pid",
+                       (int)process.pid, "broken", process.broken);
+}
+
+static PyObject *bursar_create(PyObject *module, PyObject *args) {
+  const char *path;
+  int force;
+  struct bursar_place place;
+  struct bursar_error error = {0};
+  if (!PyArg_ParseTuple(args, "zp:create", &path, &force))
+    return NULL;
+  if (bursar_place_create(path, force != 0, "python", &place, &error) != 0)
+    return raise_error(&error);
+  PyObject *result = PyUnicode_DecodeFSDefault(place.path);
+  bursar_place_close(&place);
+  return result;
+}
+
+static PyObject *bursar_live_bytes(PyObject *module, PyObject *unused) {
+  return PyLong_FromLongLong(bursar_account.active ? bursar_account_live() : -1);
+}
+
+static PyObject *bursar_counters(PyObject *module, PyObject *unused) {
+  struct bursar_tally all = bursar_account_totals();
+  long long live = bursar_account_live(), peak = (long long)BURSAR_BOOKS->peak;
+  return Py_BuildValue("LLKKK", live, peak > live ? peak : live, (unsigned long long)all.allocs,
+                       (unsigned long long)all.frees, (unsigned long long)all.alloc_bytes);
+}
+
+static PyObject *bursar_mark(PyObject *module, PyObject *unused) {
+  int mark = bursar_account.active ? bursar_account_mark() : -1;
+  if (mark < 0) {
+    PyErr_SetString(PyExc_RuntimeError,
+                    bursar_account.active ? "too many measurements at once: at most 32" : "the books are closed");
+    return NULL;
+  }
+  return PyLong_FromLong(mark);
+}
+
+static PyObject *bursar_unmark(PyObject *module, PyObject *arg) {
+  long mark = PyLong_AsLong(arg);
+  if (mark == -1 && PyErr_Occurred())
+    return NULL;
+  return PyLong_FromLongLong(bursar_account_unmark((int)mark));
+}
+
+/* The program's exit, after all other exit handlers: ours was registered first. */
+static PyObject *bursar_finish(PyObject *module, PyObject *unused) {
+  if (!process.under_run || process.pid != getpid())
+    Py_RETURN_NONE;
+  bool was = bursar_account.active;
+  close_books(BURSAR_STATE_ENDED);
+  struct bursar_error error = {0};
+  if (!process.quiet && was && stderr_is_ours() && bursar_summary_print(process.path, 2, &error) != 0)
+    say(error.text);
+  Py_RETURN_NONE;
+}
+
+static int register_finish(PyObject *module) {
+  PyObject *atexit = PyImport_ImportModule("atexit"), *finish = PyObject_GetAttrString(module, "finish");
+  PyObject *result = atexit && finish ? PyObject_CallMethod(atexit, "register", "O", finish) : NULL;
+  Py_XDECREF(atexit);
+  Py_XDECREF(finish);
+  Py_XDECREF(result);
+  return result ? 0 : -1;
+}
+
+static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
+  const char *settings = PyUnicode_Check(arg) ? PyUnicode_AsUTF8(arg) : NULL;
+  struct bursar_error error = {0};
+  if (!settings) {
+    if (!PyErr_Occurred())
+      PyErr_SetString(PyExc_TypeError, "boot() takes BURSAR_RUN's text");
+    return NULL;
+  }
+  if (PyInterpreterState_Get() != PyInterpreterState_Main() || bursar_account.active)
+    Py_RETURN_NONE; /* a subinterpreter runs site too */
+  if (bursar_boot_parse(settings, &process.boot, &error) != 0)
+    return raise_error(&error);
+  if (process.boot.pid != getpid() && !process.boot.follow)
+    Py_RETURN_NONE;
+  if (register_handlers() != 0 || register_finish(module) != 0)
+    return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+  remember_stderr();
+  process.follow = process.boot.follow;
+  process.quiet = process.boot.quiet || process.boot.pid != getpid();
+  process.under_run = true;
+
+  char path[sizeof process.path];
+  snprintf(path, sizeof path, "%s", process.boot.path);
+  int status = process.boot.pid == getpid()
+                   ? open_books(path, process.boot.cap, process.boot.within, BURSAR_PHASE_STARTUP, 0, &error)
+                   : BURSAR_MISUSE;
+  /* Not the first program of this process, or not its first process: a ledger of its own. */
+  if (status == BURSAR_MISUSE && process.boot.follow) {
+    status = bursar_boot_child(process.boot.path, path, sizeof path, &error);
+    if (status == 0)
+      status = open_books(path, process.boot.cap, process.boot.within, BURSAR_PHASE_STARTUP, 0, &error);
+  }
+  if (status != 0)
+    return raise_error(&error);
+  if (!BURSAR_KNOWS_FRAMES)
+    say("this Python is newer than this bursar: it counts, but knows no stacks");
+  Py_RETURN_NONE;
+}
+
+static PyObject *bursar_ledger_summary(PyObject *module, PyObject *args) {
+  const char *path;
+  int fd;
+  struct bursar_error error = {0};
+  if (!PyArg_ParseTuple(args, "si:ledger_summary", &path, &fd))
+    return NULL;
+  if (bursar_summary_print(path, fd, &error) != 0)
+    return raise_error(&error);
+  Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"start", (PyCFunction)(void (*)(void))bursar_start, METH_VARARGS | METH_KEYWORDS, "Opens a ledger and sets the hooks."},
+    {"stop", bursar_stop, METH_NOARGS, "Closes the books."},
+    {"status", bursar_status, METH_NOARGS, "What the books are doing."},
+    {"create", bursar_create, METH_VARARGS, "Makes a ledger file and returns its path."},
+    {"live_bytes", bursar_live_bytes, METH_NOARGS, "Live bytes over the tracked domains; -1 while the books are closed."},
+    {"counters", bursar_counters, METH_NOARGS, "Live bytes, peak bytes, allocations, frees, allocated bytes."},
+    {"mark", bursar_mark, METH_NOARGS, "Begins to watch for the greatest live bytes."},
+    {"unmark", bursar_unmark, METH_O, "Ends it and returns them."},
+    {"boot", bursar_boot, METH_O, "Starts as BURSAR_RUN says."},
+    {"finish", bursar_finish, METH_NOARGS, "Ends as `bursar run` promises."},
+    {"ledger_summary", bursar_ledger_summary, METH_VARARGS, "Prints the summary of a ledger to a descriptor."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {BURSAR_MODULE_SLOTS{0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_bursar", "The hooks, the exact account and the ledger's writer.", 0, functions, slots, NULL, NULL,
+    NULL,
+};
+
+PyMODINIT_FUNC PyInit__bursar(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,392 @@
+#include "account/account.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "account/hot.h"
+#include "account/journal.h"
+#include "account/stacks.h"
+#include "base/pool.h"
+#include "prim/prim.h"
+
+#define PLAIN_LIMIT (65536u - 17) /* larger blocks look at the clock, so that no large change goes undated */
+#define MARKS 32
+
+struct bursar_account bursar_account;
+union bursar_books_page bursar_books_page __attribute__((aligned(BURSAR_PAGE)));
+
+static struct {
+  bool open;
+  int64_t peak;
+} marks[MARKS];
+
+static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
+static uint64_t since_start(void) { return bursar_prim_now() - bursar_account.started_ns; }
+
+static uint64_t load(const uint64_t *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
+static void add(uint64_t *at, uint64_t value) { __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
+
+int64_t bursar_account_live(void) {
+  const struct bursar_books *books = BURSAR_BOOKS;
+  uint64_t live = books->live;
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+    live += load(&books->free_lane[domain].alloc_bytes) - load(&books->free_lane[domain].free_bytes) -
+            load(&books->remote[domain].free_bytes);
+  return (int64_t)live;
+}
+
+struct bursar_tally bursar_account_totals(void) {
+  const struct bursar_books *books = BURSAR_BOOKS;
+  struct bursar_tally all = {0};
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    const struct bursar_tally *parts[] = {&books->gil[domain], &books->free_lane[domain], &books->remote[domain]};
+    for (unsigned i = 0; i < 3; i++) {
+      all.alloc_bytes += load(&parts[i]->alloc_bytes);
+      all.allocs += load(&parts[i]->allocs);
+      all.free_bytes += load(&parts[i]->free_bytes);
+      all.frees += load(&parts[i]->frees);
+    }
+  }
+  return all;
+}
+
+/* --- start and stop ----------------------------------------------------------------------------------------------- */
+
+static void fill_header(const struct bursar_settings *settings) {
+  struct bursar_header *header = bursar_account.writer.header;
+  struct bursar_identity identity;
+  memset(&identity, 0, sizeof identity);
+  (void)bursar_prim_identity(0, &identity);
+  header->mode = BURSAR_MODE_EXACT;
+  header->python = settings->python_hex;
+  header->pid = (uint32_t)getpid();
+  header->uid = (uint32_t)getuid();
+  header->process_start = identity.process_start;
+  header->pid_namespace = identity.pid_namespace;
+  memcpy(header->boot_id, identity.boot_id, sizeof header->boot_id);
+  header->started_unix_ns = bursar_prim_unix_now();
+  header->started_mono_ns = bursar_account.started_ns;
+  header->temporary_within = bursar_account.within;
+  header->parent_pid = settings->parent_pid;
+  snprintf(header->python_version, sizeof header->python_version, "%s",
+           settings->python_version ? settings->python_version : "");
+  snprintf(header->bursar_version, sizeof header->bursar_version, "%s", BURSAR_VERSION);
+}
+
+int bursar_account_start(const struct bursar_settings *settings, const struct bursar_provider *provider,
+                         struct bursar_error *error) {
+  struct bursar_account *account = &bursar_account;
+  if (account->active)
+    return bursar_error_set(error, BURSAR_MISUSE, "the books are already open");
+  /* The ledger of an earlier start stayed mapped, for threads that were in the middle of an event when it was stopped. */
+  bursar_writer_close(&account->writer);
+  memset(&bursar_books_page, 0, sizeof bursar_books_page);
+  if (bursar_live_init() != 0)
+    return bursar_error_set(error, BURSAR_FAILED, "no address space for the table of live blocks (ulimit -v): raise it");
+  int status = bursar_writer_open(&account->writer, settings->path, settings->cap, BURSAR_BOOKS, error);
+  if (status != 0)
+    return status;
+  account->provider = *provider;
+  account->started_ns = bursar_prim_now();
+  account->within = settings->within ? settings->within : 1;
+  if (account->within > BURSAR_RECENT_MAX)
+    account->within = BURSAR_RECENT_MAX;
+  account->plain_limit = account->within > 1 ? 0 : PLAIN_LIMIT;
+  account->root = BURSAR_NODE_STARTUP;
+  account->trigger = account->level = 0;
+  account->last = NULL;
+  account->remote_any = false;
+  memset(marks, 0, sizeof marks);
+  fill_header(settings);
+  if (bursar_stacks_start() != 0 || bursar_journal_start() != 0) {
+    bursar_stacks_stop();
+    bursar_writer_close(&account->writer);
+    return bursar_error_set(error, BURSAR_FAILED, "no room for the ledger %s: free some disk space or choose another place with -o",
+                            settings->path);
+  }
+  account->provider.stacks_moved();
+  account->active = true;
+  bursar_account_phase((enum bursar_phase)settings->phase);
+  __atomic_store_n(&counts()->state, BURSAR_STATE_OPEN, __ATOMIC_RELEASE);
+  return 0;
+}
+
+void bursar_account_stop(enum bursar_state state) {
+  struct bursar_account *account = &bursar_account;
+  if (!account->active)
+    return;
+  account->active = false;
+  counts()->stopped_ns = since_start();
+  __atomic_store_n(&counts()->state, state, __ATOMIC_RELEASE);
+  /* Frees find nothing from here on, allocations find no stack: the hooks pass everything through. */
+  account->provider.stacks_moved();
+  bursar_live_drop();
+  bursar_stacks_stop();
+}
+
+void bursar_account_abandon(void) {
+  bursar_live_after_fork();
+  bool was = bursar_account.active;
+  bursar_account.active = false;
+  bursar_writer_close(&bursar_account.writer);
+  bursar_account.sites = bursar_account.numbered = NULL;
+  if (was) {
+    bursar_account.provider.stacks_moved();
+    bursar_live_drop();
+    bursar_stacks_stop();
+  }
+}
+
+static void break_off(void) {
+  if (!bursar_account.active)
+    return;
+  bursar_account_stop(BURSAR_STATE_BROKEN);
+  bursar_account.provider.warn("the ledger can grow no further (disk full, a file size limit, or the file was removed): the "
+                               "books stopped, the program goes on");
+}
+
+void bursar_account_phase(enum bursar_phase phase) {
+  struct bursar_counts *c = counts();
+  if (!bursar_account.active || c->phase == (uint32_t)phase)
+    return;
+  if (phase == BURSAR_PHASE_MAIN) {
+    if (!c->main_began_ns)
+      c->main_began_ns = since_start();
+    c->main_ended_ns = c->end_tick = 0; /* a prompt: what looked like the end was not */
+  } else if (phase == BURSAR_PHASE_EXIT) {
+    c->end_tick = BURSAR_BOOKS->tick + 1; /* before it is made, so that a merge on the way keeps it */
+    c->end_tick = bursar_journal_tick(BURSAR_TICK_END);
+    c->main_ended_ns = since_start();
+  }
+  c->phase = (uint32_t)phase;
+  bursar_account.root = phase == BURSAR_PHASE_STARTUP ? BURSAR_NODE_STARTUP
+                        : phase == BURSAR_PHASE_MAIN  ? BURSAR_NODE_MAIN
+                                                      : BURSAR_NODE_EXIT;
+  bursar_account.provider.stacks_moved();
+}
+
+/* --- lane GIL ------------------------------------------------------------------------------------------------------ */
+
+static void relevel(void) {
+  int64_t level = (int64_t)BURSAR_BOOKS->peak;
+  for (int i = 0; i < MARKS; i++)
+    if (marks[i].open && marks[i].peak < level)
+      level = marks[i].peak;
+  __atomic_fetch_add(&bursar_account.trigger, level - bursar_account.level, __ATOMIC_RELAXED);
+  bursar_account.level = level;
+}
+
+static void new_high(void) {
+  int64_t total = bursar_account_live();
+  if (total > (int64_t)BURSAR_BOOKS->peak)
+    bursar_journal_peak((uint64_t)total);
+  for (int i = 0; i < MARKS; i++)
+    if (marks[i].open && total > marks[i].peak)
+      marks[i].peak = total;
+  relevel();
+}
+
+/* --temporary-within above 1: is p among its thread's last allocations?  Which thread's is not known, so all are asked. */
+static bool was_recent(const void *p) {
+  for (struct bursar_recent *recent = bursar_account.recents; recent; recent = recent->next)
+    for (uint32_t i = 0; recent->ring && i < bursar_account.within; i++)
+      if (recent->ring[i] == p) {
+        recent->ring[i] = NULL;
+        return true;
+      }
+  return false;
+}
+
+static void remember(const void *p) {
+  struct bursar_recent *recent = bursar_account.recent;
+  if (bursar_account.within == 1) {
+    bursar_account.last = p;
+  } else if (recent && recent->ring) {
+    recent->ring[recent->at] = p;
+    recent->at = (recent->at + 1) % bursar_account.within;
+  }
+}
+
+void bursar_account_pause_gil(const void *p, struct bursar_site *site) {
+  if ((int64_t)BURSAR_BOOKS->live > bursar_account.trigger)
+    new_high();
+  if (bursar_account.countdown <= 0) {
+    bursar_journal_look();
+    if (bursar_account.writer.failed)
+      break_off();
+  }
+  if (bursar_account.within > 1 && site && was_recent(p))
+    site->temporaries++;
+}
+
+/* The block of a parked thread's last allocation is watched; its end may make it a temporary. */
+static bool was_parked(const void *p) {
+  for (struct bursar_recent *recent = bursar_account.recents; recent; recent = recent->next)
+    if (recent->last == p) {
+      recent->last = NULL;
+      return true;
+    }
+  return false;
+}
+
+void bursar_account_switch_gil(struct bursar_recent *recent) {
+  struct bursar_account *account = &bursar_account;
+  if (account->recent == recent)
+    return;
+  if (account->recent && account->last && bursar_live_watch(account->last))
+    account->recent->last = account->last;
+  account->last = recent ? recent->last : NULL;
+  account->recent = recent;
+  if (!recent)
+    return;
+  recent->last = NULL;
+  if (account->within > 1 && !recent->ring)
+    recent->ring = bursar_pool_take(BURSAR_RECENT_MAX * sizeof *recent->ring);
+}
+
+static uint64_t intent_of(uint32_t number, uint64_t size) {
+  return (size < UINT32_MAX ? size : UINT32_MAX) << 32 | number << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG;
+}
+
+static void tell_watcher(const void *p, const struct bursar_record *record, struct bursar_site *site) {
+  if (!record->watched)
+    return;
+  bursar_account.provider.block_ended(p);
+  if (site && was_parked(p))
+    site->temporaries++;
+}
+
+void bursar_account_retire_gil(const void *p, struct bursar_record record, unsigned domain) {
+  struct bursar_site *site = record.number ? &bursar_account.numbered[record.number] : NULL;
+  tell_watcher(p, &record, site);
+  if (!site || !bursar_account.active)
+    return;
+  if (site->epoch == BURSAR_EPOCH_FREE_LANE) {
+    bursar_account_retire_free(p, record, domain);
+    return;
+  }
+  if ((int64_t)BURSAR_BOOKS->live > bursar_account.trigger || --bursar_account.countdown <= 0)
+    bursar_account_pause_gil(p, site);
+  if (site->epoch != BURSAR_BOOKS->epoch)
+    bursar_journal_touch(site);
+  if (p == bursar_account.last) {
+    bursar_account.last = NULL;
+    site->temporaries++;
+  }
+  bursar_hot_debit(site, intent_of(record.number, record.size), record.size, domain);
+  if (record.size >= PLAIN_LIMIT)
+    bursar_journal_look();
+}
+
+void bursar_account_free_gil(void *p, unsigned domain) {
+  struct bursar_record record;
+  if (bursar_live_top && bursar_live_take(p, &record))
+    bursar_account_retire_gil(p, record, domain);
+}
+
+/* p was handed out again though its block was never seen to end: somebody freed it behind the hooks. */
+static void end_unseen(void *p) {
+  struct bursar_record record;
+  if (!bursar_live_take(p, &record))
+    return;
+  unsigned domain = BURSAR_DOMAIN_RAW;
+  if (record.number) {
+    const struct bursar_site_facts *facts =
+        (const struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS];
+    domain = facts[record.number - 1].domain;
+    counts()->reused_blocks++;
+  }
+  bursar_account_retire_gil(p, record, domain);
+}
+
+void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domain) {
+  if (!bursar_account.active)
+    return;
+  end_unseen(p);
+  uint32_t number = tag >> BURSAR_CELL_SHIFT;
+  struct bursar_site *site = &bursar_account.numbered[number];
+  if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = number}))
+    return;
+  if (site->epoch != BURSAR_BOOKS->epoch)
+    bursar_journal_touch(site);
+  remember(p);
+  bursar_hot_credit(site, intent_of(number, size), size, domain);
+  if (size >= PLAIN_LIMIT) {
+    bursar_journal_look();
+    if (bursar_account.writer.failed)
+      break_off();
+  }
+}
+
+/* --- lane FREE ----------------------------------------------------------------------------------------------------- */
+
+static void free_lane_moved(int64_t bytes) {
+  __atomic_fetch_sub(&bursar_account.trigger, bytes, __ATOMIC_RELAXED);
+  uint64_t total = (uint64_t)bursar_account_live(), seen = load(&BURSAR_BOOKS->free_high);
+  while ((int64_t)total > (int64_t)seen &&
+         !__atomic_compare_exchange_n(&BURSAR_BOOKS->free_high, &seen, total, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    ;
+}
+
+void bursar_account_alloc_free(void *p, size_t size, unsigned domain) {
+  if (!bursar_account.active)
+    return;
+  struct bursar_record old;
+  if (bursar_live_take(p, &old))
+    bursar_account_retire_free(p, old, domain);
+  if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = domain + 1}))
+    return;
+  struct bursar_site *site = &bursar_account.sites[domain];
+  struct bursar_tally *tally = &BURSAR_BOOKS->free_lane[domain];
+  add(&site->alloc_bytes, size);
+  add(&site->allocs, 1);
+  add(&tally->alloc_bytes, size);
+  add(&tally->allocs, 1);
+  free_lane_moved((int64_t)size);
+}
+
+void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain) {
+  if (!bursar_account.active || !record.number)
+    return;
+  struct bursar_site *site = &bursar_account.numbered[record.number];
+  struct bursar_tally *tally;
+  if (site->epoch == BURSAR_EPOCH_FREE_LANE) {
+    tally = &BURSAR_BOOKS->free_lane[domain];
+    add(&site->free_bytes, record.size);
+    add(&site->frees, 1);
+  } else {
+    struct bursar_site_facts *facts =
+        (struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS] + (record.number - 1);
+    bursar_account.remote_any = true;
+    tally = &BURSAR_BOOKS->remote[domain];
+    add(&facts->remote_free_bytes, record.size);
+    add(&facts->remote_frees, 1);
+  }
+  add(&tally->free_bytes, record.size);
+  add(&tally->frees, 1);
+  free_lane_moved(-(int64_t)record.size);
+}
+
+/* --- marks ---------------------------------------------------------------------------------------------------------- */
+
+int bursar_account_mark(void) {
+  for (int i = 0; i < MARKS; i++)
+    if (!marks[i].open) {
+      marks[i].open = true;
+      marks[i].peak = bursar_account_live();
+      relevel();
+      return i;
+    }
+  return -1;
+}
+
+int64_t bursar_account_unmark(int mark) {
+  if (mark < 0 || mark >= MARKS || !marks[mark].open)
+    return -1;
+  new_high();
+  marks[mark].open = false;
+  relevel();
+  return marks[mark].peak;
+}

@@ -1,0 +1,112 @@
+/* account.h: the books of one process: what is booked where, and the slow half of booking.  hot.h is the fast half.
+ *
+ * Glossary
+ *   lane GIL    events of whoever holds the main interpreter's GIL: plain adds, stacks, exact
+ *   lane FREE   all others (RAW without the GIL, interpreters with a GIL of their own): atomic adds, no stacks
+ *   tag         (site + 1) << 6 | BURSAR_CELL_BIG: a site as the live table writes it, and as an offset from
+ *               bursar_account.numbered
+ *   provider    who knows Python: handed in by the extension, so that nothing here includes Python.h
+ *
+ * There is one set of books a process, hence the globals: the hot path reads them at fixed addresses.
+ * Threads: functions named *_gil need the main GIL; *_free none; the rest say.  errno is kept by all but start. */
+#ifndef BURSAR_ACCOUNT_ACCOUNT_H
+#define BURSAR_ACCOUNT_ACCOUNT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "account/live.h"
+#include "base/error.h"
+#include "ledger/layout.h"
+#include "ledger/writer.h"
+
+/* The last blocks that a thread allocated, for temporaries.  Owned by the thread's record in the provider. */
+#define BURSAR_RECENT_MAX 1024u
+struct bursar_recent {
+  const void *last; /* while the thread is not at hand; else bursar_account.last holds it */
+  const void **ring; /* for --temporary-within above 1 */
+  uint32_t at;
+  struct bursar_recent *next;
+};
+
+struct bursar_provider {
+  /* A watched block ended (main GIL held). */
+  void (*block_ended)(const void *p);
+  /* Every cached stack must be looked up again: the phase or the books have changed (main GIL held). */
+  void (*stacks_moved)(void);
+  /* The books stopped by themselves: one line for the user.  Any thread. */
+  void (*warn)(const char *line);
+};
+
+struct bursar_account {
+  struct bursar_site *numbered; /* sites - 1 */
+  const void *last;           /* the block last allocated by the thread at hand; NULL once it is freed */
+  int64_t trigger;            /* books.live above this is a new peak, of the run or of a mark; changed by atomic adds */
+  int32_t countdown;          /* frees until the clock is looked at */
+  uint32_t within;            /* temporary: freed before so many more allocations of the thread */
+  uint64_t plain_limit;       /* sizes from 17 to 17 + this are booked inline */
+  bool active;                /* the books are open */
+  /* From here on cold. */
+  struct bursar_site *sites;  /* base of the region */
+  bool remote_any;            /* some facts have remote frees */
+  uint32_t root;              /* enum: the root node of stacks found now */
+  int64_t level;              /* the total that trigger stands for: trigger = level - what lane FREE holds */
+  uint64_t started_ns;
+  struct bursar_recent *recent; /* of the thread at hand */
+  struct bursar_recent *recents;
+  struct bursar_provider provider;
+  struct bursar_writer writer;
+};
+
+extern struct bursar_account bursar_account;
+extern union bursar_books_page {
+  struct bursar_books books;
+  unsigned char page[BURSAR_PAGE];
+} bursar_books_page;
+#define BURSAR_BOOKS (&bursar_books_page.books)
+
+struct bursar_settings {
+  const char *path;    /* a ledger that bursar_place_create made */
+  uint64_t cap;        /* 0: the default */
+  uint32_t within;     /* 0: 1 */
+  uint32_t phase;      /* enum bursar_phase at the start */
+  uint32_t python_hex; /* for the header */
+  const char *python_version;
+  uint32_t parent_pid;
+};
+
+/* Opens the books.  The hooks may be installed before or after; until then nothing is booked.  Main GIL.  Class N. */
+int bursar_account_start(const struct bursar_settings *settings, const struct bursar_provider *provider,
+                         struct bursar_error *error) __attribute__((warn_unused_result));
+/* Closes the books in this state; the ledger then never changes again.  Main GIL.  Class F. */
+void bursar_account_stop(enum bursar_state state);
+/* In a forked child that is not followed: lets go of the parent's ledger without a trace in it.  Class F. */
+void bursar_account_abandon(void);
+/* __main__ began or finished, or began again (a prompt): stacks found from now on have that root.  Main GIL. */
+void bursar_account_phase(enum bursar_phase phase);
+
+/* The slow half of hot.h, lane GIL. */
+void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domain);
+void bursar_account_free_gil(void *p, unsigned domain);
+/* Books the end of a block that was taken out of the live table. */
+void bursar_account_retire_gil(const void *p, struct bursar_record record, unsigned domain);
+/* The rare things a free meets: a new peak, the clock, temporaries over more than one allocation. */
+void bursar_account_pause_gil(const void *p, struct bursar_site *site);
+/* Another thread is at hand. */
+void bursar_account_switch_gil(struct bursar_recent *recent);
+
+/* Lane FREE. */
+void bursar_account_alloc_free(void *p, size_t size, unsigned domain);
+void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain);
+
+/* Blocks and bytes live over both lanes. */
+int64_t bursar_account_live(void);
+struct bursar_tally bursar_account_totals(void);
+
+/* A mark: the greatest live since it was set.  At most 32; -1 where none is left.  Main GIL. */
+int bursar_account_mark(void);
+/* Ends it and returns that maximum. */
+int64_t bursar_account_unmark(int mark);
+
+#endif

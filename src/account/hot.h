@@ -1,0 +1,103 @@
+/* hot.h: booking, inline: what each allocation and each free costs.
+ *
+ * No allocation, no lock, no system call, errno kept; the number of instructions is pinned by a test.  Lane GIL only.
+ * The order of the stores is a promise to the reader: see struct bursar_books. */
+#ifndef BURSAR_ACCOUNT_HOT_H
+#define BURSAR_ACCOUNT_HOT_H
+
+#include "account/account.h"
+
+#define BURSAR_LIKELY(x) __builtin_expect(!!(x), 1)
+#define BURSAR_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* The compiler may not move stores to the ledger across this; the processor does not (a killed process leaves its
+ * stores in program order). */
+#define BURSAR_IN_ORDER() __asm__ volatile("" ::: "memory")
+
+void bursar_journal_touch(struct bursar_site *site);
+
+static inline struct bursar_site *bursar_hot_site(uint32_t tag) {
+  return (struct bursar_site *)((char *)bursar_account.numbered + (tag & ~BURSAR_CELL_LOW));
+}
+
+static inline void bursar_hot_credit(struct bursar_site *site, uint64_t intent, size_t size, unsigned domain) {
+  struct bursar_books *books = BURSAR_BOOKS;
+  books->intent = intent;
+  BURSAR_IN_ORDER();
+  site->alloc_bytes += size;
+  BURSAR_IN_ORDER();
+  site->allocs++;
+  BURSAR_IN_ORDER();
+  books->gil[domain].alloc_bytes += size;
+  BURSAR_IN_ORDER();
+  books->gil[domain].allocs++;
+  BURSAR_IN_ORDER();
+  books->live += size;
+}
+
+static inline void bursar_hot_debit(struct bursar_site *site, uint64_t intent, size_t size, unsigned domain) {
+  struct bursar_books *books = BURSAR_BOOKS;
+  books->intent = intent;
+  BURSAR_IN_ORDER();
+  site->free_bytes += size;
+  BURSAR_IN_ORDER();
+  site->frees++;
+  BURSAR_IN_ORDER();
+  books->gil[domain].free_bytes += size;
+  BURSAR_IN_ORDER();
+  books->gil[domain].frees++;
+  BURSAR_IN_ORDER();
+  books->live -= size;
+}
+
+/* Books p, just allocated, at the site.  True: done; false: call bursar_account_alloc_gil instead (nothing is booked). */
+static inline bool bursar_hot_alloc(void *p, size_t size, uint32_t tag, unsigned domain) {
+  uintptr_t address = (uintptr_t)p;
+  uint32_t *leaf = bursar_live_top[address >> BURSAR_LEAF_SHIFT];
+  if (BURSAR_UNLIKELY(size - 17 >= bursar_account.plain_limit || (address & 15) || !leaf))
+    return false;
+  uint32_t *cell = leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1));
+  struct bursar_site *site = bursar_hot_site(tag);
+  /* A cell that is taken: the block's end was never seen. */
+  if (BURSAR_UNLIKELY(*cell))
+    return false;
+  if (BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch))
+    bursar_journal_touch(site);
+  uint64_t entry = (uint64_t)size << 32 | tag;
+  bursar_account.last = p;
+  bursar_hot_credit(site, entry, size, domain);
+  memcpy(cell, &entry, sizeof entry);
+  return true;
+}
+
+/* Books the end of p, before it is freed.  True: done, or not ours; false: call bursar_account_free_gil instead. */
+static inline bool bursar_hot_free(void *p, unsigned domain) {
+  uintptr_t address = (uintptr_t)p;
+  uint32_t *leaf = bursar_live_top[address >> BURSAR_LEAF_SHIFT];
+  if (BURSAR_UNLIKELY(!leaf))
+    return (address & 15) == 0;
+  uint32_t *cell = leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1));
+  uint64_t entry;
+  memcpy(&entry, cell, sizeof entry);
+  uint32_t tag = (uint32_t)entry;
+  if (BURSAR_UNLIKELY((tag & BURSAR_CELL_LOW) != BURSAR_CELL_BIG || (address & 15)))
+    return false;
+  struct bursar_site *site = bursar_hot_site(tag);
+  if (BURSAR_UNLIKELY((int64_t)BURSAR_BOOKS->live > bursar_account.trigger || --bursar_account.countdown <= 0))
+    bursar_account_pause_gil(p, site);
+  if (BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch)) {
+    if (site->epoch == BURSAR_EPOCH_FREE_LANE)
+      return false;
+    bursar_journal_touch(site);
+  }
+  if (p == bursar_account.last) {
+    bursar_account.last = NULL;
+    site->temporaries++;
+  }
+  uint64_t nothing = 0;
+  memcpy(cell, &nothing, sizeof nothing);
+  bursar_hot_debit(site, entry, (size_t)(entry >> 32), domain);
+  return true;
+}
+
+#endif

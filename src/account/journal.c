@@ -1,0 +1,195 @@
+#include "account/journal.h"
+
+#include <string.h>
+
+#include "account/account.h"
+#include "account/hot.h"
+#include "account/stacks.h"
+#include "base/pool.h"
+#include "prim/prim.h"
+
+#define FIRST_INTERVAL 10000000ull /* 10 ms */
+#define LOOK_EVERY 1000000ull      /* the clock is looked at about each millisecond of allocating */
+#define LOOK_MOST 4096             /* frees between two looks, at most */
+#define UNDO_AHEAD 4096u           /* records for which there is always room when an interval opens, if the disk allows */
+
+static uint64_t last_look, last_tick;
+static int32_t stride; /* countdown's reload */
+static uint64_t high;  /* greatest total seen since the last tick */
+
+static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
+static enum bursar_region ticks_region(unsigned half) { return half ? BURSAR_REGION_TICKS_B : BURSAR_REGION_TICKS_A; }
+static enum bursar_region undo_region(unsigned half) { return half ? BURSAR_REGION_UNDO_B : BURSAR_REGION_UNDO_A; }
+static struct bursar_tick *ticks(unsigned half) {
+  return (struct bursar_tick *)(void *)bursar_account.writer.base[ticks_region(half)];
+}
+static struct bursar_undo *undos(unsigned half) {
+  return (struct bursar_undo *)(void *)bursar_account.writer.base[undo_region(half)];
+}
+static bool room(enum bursar_region region, uint64_t bytes) {
+  return bursar_writer_room(&bursar_account.writer, region, bytes) == 0;
+}
+
+static uint32_t clamp32(uint64_t value) { return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value; }
+
+/* Keeps the first record of each site in each pair of intervals: what it held at the earlier tick. */
+static bool merge_pairs(void) {
+  unsigned from = counts()->journal, to = !from;
+  uint32_t n = counts()->ticks[from], records = counts()->undos[from], out_ticks = 0, out = 0;
+  size_t seen_bytes = (size_t)counts()->sites * sizeof(uint32_t);
+  if (!room(ticks_region(to), ((n + 1) / 2 + 1) * sizeof(struct bursar_tick)) ||
+      !room(undo_region(to), (uint64_t)records * sizeof(struct bursar_undo)))
+    return false;
+  uint32_t *seen = bursar_pool_take(seen_bytes);
+  if (!seen)
+    return false;
+  const struct bursar_tick *in_tick = ticks(from);
+  const struct bursar_undo *in = undos(from);
+  for (uint32_t i = 0; i < n; i++) {
+    struct bursar_tick tick = in_tick[i];
+    uint32_t end = i + 1 < n ? in_tick[i + 1].first_undo : records;
+    /* The tick at the end of __main__ is named by reports: it is never merged away. */
+    if (i % 2 == 0 || tick.serial == counts()->end_tick) {
+      tick.first_undo = out;
+      ticks(to)[out_ticks++] = tick;
+    } else if (ticks(to)[out_ticks - 1].high < tick.high) {
+      ticks(to)[out_ticks - 1].high = tick.high;
+    }
+    uint32_t stamp = out_ticks;
+    for (uint32_t k = in_tick[i].first_undo; k < end; k++) {
+      if (seen[in[k].site] == stamp)
+        continue;
+      seen[in[k].site] = stamp;
+      undos(to)[out++] = in[k];
+    }
+  }
+  bursar_pool_give(seen, seen_bytes);
+  counts()->ticks[to] = out_ticks;
+  counts()->undos[to] = out;
+  __atomic_store_n(&counts()->journal, to, __ATOMIC_RELEASE);
+  counts()->tick_interval_ns *= 2;
+  return true;
+}
+
+static bool undo_room(uint32_t more) {
+  for (;;) {
+    unsigned half = counts()->journal;
+    if (room(undo_region(half), ((uint64_t)counts()->undos[half] + more) * sizeof(struct bursar_undo)))
+      return true;
+    if (counts()->ticks[half] <= 2 || !merge_pairs())
+      return false;
+  }
+}
+
+void bursar_journal_touch(struct bursar_site *site) {
+  struct bursar_books *books = BURSAR_BOOKS;
+  uint64_t bytes = site->alloc_bytes - site->free_bytes, blocks = site->allocs - site->frees;
+  if (BURSAR_UNLIKELY(bursar_account.remote_any))
+    bursar_sites_less_remote(site, &bytes, &blocks);
+  if (site->tick != (uint32_t)books->tick) {
+    unsigned half = counts()->journal;
+    uint32_t at = counts()->undos[half];
+    if (BURSAR_LIKELY(((uint64_t)at + 1) * sizeof(struct bursar_undo) <= bursar_account.writer.have[undo_region(half)]) ||
+        (undo_room(1) && (half = counts()->journal, at = counts()->undos[half], true))) {
+      undos(half)[at] = (struct bursar_undo){bursar_sites_index(site), clamp32(blocks), bytes};
+      BURSAR_IN_ORDER();
+      counts()->undos[half] = at + 1;
+    } else {
+      counts()->lost_undos++;
+    }
+    site->tick = (uint32_t)books->tick;
+  }
+  if (site->epoch < books->peak_epoch) {
+    site->peak_bytes = bytes;
+    site->peak_blocks = clamp32(blocks);
+  }
+  BURSAR_IN_ORDER();
+  site->epoch = books->epoch;
+}
+
+void bursar_journal_peak(uint64_t total) {
+  struct bursar_books *books = BURSAR_BOOKS;
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    const struct bursar_site *site = &bursar_account.sites[domain];
+    books->peak_free_bytes[domain] = __atomic_load_n(&site->alloc_bytes, __ATOMIC_RELAXED) -
+                                     __atomic_load_n(&site->free_bytes, __ATOMIC_RELAXED);
+    books->peak_free_blocks[domain] =
+        __atomic_load_n(&site->allocs, __ATOMIC_RELAXED) - __atomic_load_n(&site->frees, __ATOMIC_RELAXED);
+  }
+  books->peak_ns = bursar_prim_now_coarse() - bursar_account.started_ns;
+  books->epoch++;
+  books->peak_epoch = books->epoch;
+  BURSAR_IN_ORDER(); /* until the peak itself is written a reader sees live above it, and takes now as the peak */
+  books->peak = total;
+  if (total > high)
+    high = total;
+}
+
+uint64_t bursar_journal_tick(uint32_t flags) {
+  struct bursar_books *books = BURSAR_BOOKS;
+  unsigned half = counts()->journal;
+  if (counts()->ticks[half] == BURSAR_TICKS_MAX ||
+      !room(ticks_region(half), ((uint64_t)counts()->ticks[half] + 1) * sizeof(struct bursar_tick))) {
+    if (!merge_pairs())
+      return 0;
+    half = counts()->journal;
+  }
+  if (!undo_room(UNDO_AHEAD) && !undo_room(1))
+    return 0;
+  half = counts()->journal;
+  uint32_t at = counts()->ticks[half];
+  if (!room(ticks_region(half), ((uint64_t)at + 1) * sizeof(struct bursar_tick)))
+    return 0;
+
+  uint64_t now = bursar_prim_now() - bursar_account.started_ns;
+  struct bursar_tick tick = {.serial = books->tick + 1, .time_ns = now, .flags = flags, .first_undo = counts()->undos[half]};
+  struct bursar_tally all = bursar_account_totals();
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    const struct bursar_tally *gil = &books->gil[domain];
+    const struct bursar_site *site = &bursar_account.sites[domain];
+    tick.free_bytes[domain] = __atomic_load_n(&site->alloc_bytes, __ATOMIC_RELAXED) -
+                              __atomic_load_n(&site->free_bytes, __ATOMIC_RELAXED);
+    tick.live[domain] = gil->alloc_bytes - gil->free_bytes -
+                        __atomic_load_n(&books->remote[domain].free_bytes, __ATOMIC_RELAXED) + tick.free_bytes[domain];
+  }
+  uint64_t total = (uint64_t)bursar_account_live();
+  tick.allocs = all.allocs;
+  tick.alloc_bytes = all.alloc_bytes;
+  tick.high = high > total ? high : total;
+  ticks(half)[at] = tick;
+  BURSAR_IN_ORDER();
+  counts()->ticks[half] = at + 1;
+  BURSAR_IN_ORDER();
+  books->tick = tick.serial;
+  books->epoch++;
+  last_tick = now;
+  high = total;
+  bursar_stacks_room_ahead();
+  return tick.serial;
+}
+
+void bursar_journal_look(void) {
+  uint64_t now = bursar_prim_now() - bursar_account.started_ns;
+  uint64_t passed = now - last_look;
+  last_look = now;
+  /* A quiet program must not be left unlooked at for long, a busy one not be asked for the time all the time. */
+  uint64_t wanted = (uint64_t)stride * LOOK_EVERY / (passed ? passed : 1);
+  if (wanted > 2 * (uint64_t)stride)
+    wanted = 2 * (uint64_t)stride;
+  stride = wanted < 8 ? 8 : wanted > LOOK_MOST ? LOOK_MOST : (int32_t)wanted;
+  bursar_account.countdown = bursar_account.within > 1 ? 1 : stride;
+  uint64_t total = (uint64_t)bursar_account_live();
+  if (total > high)
+    high = total;
+  if (now - last_tick >= counts()->tick_interval_ns)
+    bursar_journal_tick(0);
+}
+
+int bursar_journal_start(void) {
+  stride = 64;
+  last_look = last_tick = high = 0;
+  counts()->tick_interval_ns = FIRST_INTERVAL;
+  bursar_account.countdown = bursar_account.within > 1 ? 1 : stride;
+  BURSAR_BOOKS->epoch = 1;
+  return bursar_journal_tick(0) ? 0 : -1;
+}

@@ -1,0 +1,28 @@
+/* journal.h: what was held when: the peak and the ticks, by copy on write.
+ *
+ * A tick notes totals and opens an interval; a site that changes for the first time in it leaves an undo record of what it
+ * held at the tick.  So a tick costs nothing by site, and the past is exact at every tick.  There are at most
+ * BURSAR_TICKS_MAX ticks: when they, or the room for records, run out, every second one is merged into the one before
+ * and the interval doubles, from one half of the journal into the other, which then becomes the one that holds.
+ *
+ * Main GIL.  Class H, but that making room costs system calls.  errno kept. */
+#ifndef BURSAR_ACCOUNT_JOURNAL_H
+#define BURSAR_ACCOUNT_JOURNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ledger/layout.h"
+
+/* 0, or -1 where there is no room for a first tick.  Class N. */
+int bursar_journal_start(void) __attribute__((warn_unused_result));
+/* Before a site changes for the first time in an epoch (site->epoch != books.epoch, lane GIL's sites only). */
+void bursar_journal_touch(struct bursar_site *site);
+/* The total is above the peak: it is the peak now. */
+void bursar_journal_peak(uint64_t total);
+/* Looks at the clock; makes a tick if one is due. */
+void bursar_journal_look(void);
+/* Makes a tick now.  Returns its serial, 0 where there is no room. */
+uint64_t bursar_journal_tick(uint32_t flags);
+
+#endif

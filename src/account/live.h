@@ -1,0 +1,67 @@
+/* live.h: the table of live blocks: 4 bytes for each 16 bytes of address space that is in use.
+ *
+ * A block's site is written as a number, its index + 1, so that an empty cell is 0.  A block at p owns the cell of its first granule, and the next one too where it is longer than 16 bytes:
+ *
+ *     cell(p)      number << 6 | BIG | flags          cell(p + 16)   size                17 to 2^32 - 2 bytes
+ *     cell(p)      number << 6 | size                                                     0 to 16 bytes (number is never 0 here)
+ *     cell(p)      number << 6 | BIG | HUGE | flags   cell(p + 32)   size as 64 bits      from 2^32 - 1 bytes
+ *     cell(p)      BIG | WATCHED                                                        not ours, but its end is of interest
+ *
+ * Two levels, a leaf for 16 MiB of addresses: one 32 TiB reservation would save two instructions, and would break every
+ * program that sets RLIMIT_AS for itself.  Blocks that are not 16-aligned (8-byte classes of other mallocs) live in a
+ * small hash beside it.
+ *
+ * Threads: a block's cells belong to whoever holds the block; leaves and the hash are safe from all threads.
+ * Errors: where the system has no memory for a leaf, blocks there go unseen and are counted.  Class H. */
+#ifndef BURSAR_ACCOUNT_LIVE_H
+#define BURSAR_ACCOUNT_LIVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#define BURSAR_CELL_SHIFT 6
+#define BURSAR_CELL_LOW 63u
+#define BURSAR_CELL_BIG 32u
+#define BURSAR_CELL_WATCHED 1u /* with BIG: somebody wants to hear of its end */
+#define BURSAR_CELL_HUGE 2u    /* with BIG */
+
+#define BURSAR_LEAF_SHIFT 24
+#define BURSAR_LEAF_CELLS (1u << (BURSAR_LEAF_SHIFT - 4))
+#define BURSAR_LEAF_PAD 16u /* a block that starts at a leaf's end may spill its size here */
+#define BURSAR_TOP_ENTRIES (1u << (47 - BURSAR_LEAF_SHIFT))
+
+struct bursar_record {
+  uint64_t size;
+  uint32_t number; /* the site's index + 1; 0: not ours, only watched */
+  bool watched;
+};
+
+extern uint32_t **bursar_live_top; /* NULL until bursar_live_init, then never again */
+
+/* The cell of an aligned address below 2^47; NULL where no block was ever booked near it. */
+static inline uint32_t *bursar_live_cell(const void *p) {
+  uintptr_t address = (uintptr_t)p;
+  uint32_t *leaf = bursar_live_top[address >> BURSAR_LEAF_SHIFT];
+  return leaf ? leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1)) : NULL;
+}
+
+/* 0, or -1 where there is no address space.  Class N. */
+int bursar_live_init(void) __attribute__((warn_unused_result));
+/* Forgets every block and gives the memory back; the address space stays, and lookups go on finding nothing.  Class F. */
+void bursar_live_drop(void);
+/* In a forked child: no other thread holds the hash any more.  Class F. */
+void bursar_live_after_fork(void);
+
+/* Books a block of any size at any address.  False where it could not be kept. */
+bool bursar_live_put(const void *p, struct bursar_record record);
+/* Takes a block out.  False where it is unknown; then *out is untouched. */
+bool bursar_live_take(const void *p, struct bursar_record *out);
+/* Marks the block (or the address, where the block is not ours) so that its end is reported.  False: no such luck. */
+bool bursar_live_watch(const void *p);
+/* Is a block booked here? */
+bool bursar_live_holds(const void *p);
+/* Calls visit for each live block; stops the world for nobody: for tests and reports under the GIL.  Class N. */
+void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, void *context), void *context);
+
+#endif

@@ -1,0 +1,245 @@
+#include "account/stacks.h"
+
+#include <string.h>
+
+#include "account/account.h"
+#include "account/hot.h"
+#include "base/pool.h"
+
+#define STRING_MAX 4096u
+#define SITE_LIMIT ((1u << (32 - BURSAR_CELL_SHIFT)) - 1)
+
+/* A growing open-addressing hash of indices; what they stand for is in the ledger, and is compared there. */
+struct index_set {
+  uint32_t *slots; /* index + 1; 0 is empty */
+  uint32_t size;   /* a power of two */
+  uint32_t used;
+};
+static struct index_set strings, codes, nodes, sites;
+
+static struct bursar_writer *writer(void) { return &bursar_account.writer; }
+static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
+static const char *string_base(void) { return (const char *)writer()->base[BURSAR_REGION_STRINGS]; }
+static struct bursar_code *code_base(void) {
+  return (struct bursar_code *)(void *)writer()->base[BURSAR_REGION_CODES];
+}
+static struct bursar_node *node_base(void) {
+  return (struct bursar_node *)(void *)writer()->base[BURSAR_REGION_NODES];
+}
+static struct bursar_site_facts *facts_base(void) {
+  return (struct bursar_site_facts *)(void *)writer()->base[BURSAR_REGION_SITE_FACTS];
+}
+
+static uint32_t mix(uint64_t a, uint64_t b) {
+  uint64_t h = (a ^ b << 32 ^ b >> 7) * 0x9E3779B97F4A7C15ull;
+  return (uint32_t)(h >> 32 ^ h);
+}
+
+static uint32_t hash_text(const char *text, size_t bytes) {
+  uint64_t h = 0xcbf29ce484222325ull;
+  for (size_t i = 0; i < bytes; i++)
+    h = (h ^ (unsigned char)text[i]) * 0x100000001b3ull;
+  return (uint32_t)(h >> 32 ^ h);
+}
+
+static uint32_t rehash(const struct index_set *set, uint32_t index) {
+  if (set == &nodes) {
+    const struct bursar_node *node = &node_base()[index];
+    return mix((uint64_t)node->parent << 32 | node->code, node->line);
+  }
+  if (set == &sites) {
+    const struct bursar_site_facts *facts = &facts_base()[index];
+    return mix(facts->node, facts->domain);
+  }
+  if (set == &codes) {
+    const struct bursar_code *code = &code_base()[index];
+    return mix((uint64_t)code->name << 32 | code->file, code->first_line);
+  }
+  uint32_t bytes;
+  memcpy(&bytes, string_base() + index, sizeof bytes);
+  return hash_text(string_base() + index + sizeof bytes, bytes);
+}
+
+static bool set_grow(struct index_set *set) {
+  struct index_set bigger = {.size = set->size ? set->size * 2 : 1024};
+  bigger.slots = bursar_pool_take(bigger.size * sizeof(uint32_t));
+  if (!bigger.slots)
+    return false;
+  for (uint32_t i = 0; i < set->size; i++)
+    if (set->slots[i]) {
+      uint32_t at = rehash(set, set->slots[i] - 1) & (bigger.size - 1);
+      while (bigger.slots[at])
+        at = (at + 1) & (bigger.size - 1);
+      bigger.slots[at] = set->slots[i];
+      bigger.used++;
+    }
+  bursar_pool_give(set->slots, set->size * sizeof(uint32_t));
+  *set = bigger;
+  return true;
+}
+
+/* Finds the slot for a new member; NULL where there is no memory. */
+static uint32_t *set_insert(struct index_set *set, uint32_t hash) {
+  if (set->used * 4 >= set->size * 3 && !set_grow(set))
+    return NULL;
+  uint32_t at = hash & (set->size - 1);
+  while (set->slots[at])
+    at = (at + 1) & (set->size - 1);
+  set->used++;
+  return &set->slots[at];
+}
+
+#define SET_EACH(set, hash, index)                                                                                     \
+  for (uint32_t at_ = (hash) & ((set).size - 1), index; (set).size && (set).slots[at_] && (index = (set).slots[at_] - 1, true); \
+       at_ = (at_ + 1) & ((set).size - 1))
+
+static bool room(enum bursar_region region, uint64_t bytes) {
+  return bytes <= writer()->have[region] || bursar_writer_room(writer(), region, bytes) == 0;
+}
+
+uint32_t bursar_stacks_string(const char *text, size_t bytes) {
+  if (bytes > STRING_MAX)
+    bytes = STRING_MAX;
+  uint32_t hash = hash_text(text, bytes), length = (uint32_t)bytes;
+  SET_EACH(strings, hash, offset) {
+    if (memcmp(string_base() + offset, &length, sizeof length) == 0 &&
+        memcmp(string_base() + offset + sizeof length, text, bytes) == 0)
+      return offset;
+  }
+  uint32_t offset = counts()->string_bytes, end = offset + (uint32_t)((sizeof length + bytes + 3) & ~(size_t)3);
+  uint32_t *slot;
+  if (!room(BURSAR_REGION_STRINGS, end) || !(slot = set_insert(&strings, hash)))
+    return 0;
+  char *at = (char *)writer()->base[BURSAR_REGION_STRINGS] + offset;
+  memcpy(at, &length, sizeof length);
+  memcpy(at + sizeof length, text, bytes);
+  BURSAR_IN_ORDER();
+  counts()->string_bytes = end;
+  *slot = offset + 1;
+  return offset;
+}
+
+uint32_t bursar_stacks_code(uint32_t name, uint32_t file, uint32_t first_line) {
+  uint32_t hash = mix((uint64_t)name << 32 | file, first_line);
+  SET_EACH(codes, hash, index) {
+    const struct bursar_code *code = &code_base()[index];
+    if (code->name == name && code->file == file && code->first_line == first_line)
+      return index;
+  }
+  uint32_t index = counts()->codes, *slot;
+  if (!room(BURSAR_REGION_CODES, ((uint64_t)index + 1) * sizeof(struct bursar_code)) || !(slot = set_insert(&codes, hash)))
+    return 0;
+  code_base()[index] = (struct bursar_code){name, file, first_line, 0};
+  BURSAR_IN_ORDER();
+  counts()->codes = index + 1;
+  *slot = index + 1;
+  return index;
+}
+
+uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line) {
+  uint32_t hash = mix((uint64_t)parent << 32 | code, line);
+  SET_EACH(nodes, hash, index) {
+    const struct bursar_node *node = &node_base()[index];
+    if (node->parent == parent && node->code == code && node->line == line)
+      return index;
+  }
+  uint32_t index = counts()->nodes, *slot;
+  if (!room(BURSAR_REGION_NODES, ((uint64_t)index + 1) * sizeof(struct bursar_node)) || !(slot = set_insert(&nodes, hash))) {
+    counts()->folded_sites++;
+    return parent;
+  }
+  node_base()[index] = (struct bursar_node){parent, code, line, 0};
+  BURSAR_IN_ORDER();
+  counts()->nodes = index + 1;
+  *slot = index + 1;
+  return index;
+}
+
+static uint32_t site_find(uint32_t node, unsigned domain) {
+  SET_EACH(sites, mix(node, domain), index) {
+    const struct bursar_site_facts *facts = &facts_base()[index];
+    if (facts->node == node && facts->domain == domain && !facts->lane)
+      return index;
+  }
+  return 0;
+}
+
+static uint32_t site_add(uint32_t node, unsigned domain, unsigned lane) {
+  uint32_t index = counts()->sites, *slot;
+  if (index >= SITE_LIMIT || !room(BURSAR_REGION_SITES, ((uint64_t)index + 1) * sizeof(struct bursar_site)) ||
+      !room(BURSAR_REGION_SITE_FACTS, ((uint64_t)index + 1) * sizeof(struct bursar_site_facts)) ||
+      !(slot = set_insert(&sites, mix(node, domain))))
+    return UINT32_MAX;
+  facts_base()[index] = (struct bursar_site_facts){.node = node, .domain = (uint16_t)domain, .lane = (uint16_t)lane};
+  /* It held nothing at the last peak; at the last tick neither, which its first undo record will say. */
+  bursar_account.sites[index] = (struct bursar_site){
+      .epoch = lane ? BURSAR_EPOCH_FREE_LANE : BURSAR_BOOKS->peak_epoch, .tick = (uint32_t)BURSAR_BOOKS->tick - 1};
+  BURSAR_IN_ORDER();
+  counts()->sites = index + 1;
+  *slot = index + 1;
+  return index;
+}
+
+uint32_t bursar_stacks_site(uint32_t node, unsigned domain) {
+  uint32_t index = site_find(node, domain);
+  if (!index)
+    index = site_add(node, domain, 0);
+  if (index == UINT32_MAX) {
+    counts()->folded_sites++;
+    /* Every root has a site in each domain, so the climb ends. */
+    do
+      node = node_base()[node].parent;
+    while (!(index = site_find(node, domain)) && node >= BURSAR_NODE_FIRST);
+    if (!index)
+      index = site_find(BURSAR_NODE_UNKNOWN, domain);
+  }
+  return (index + 1) << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG;
+}
+
+uint32_t bursar_sites_index(const struct bursar_site *site) { return (uint32_t)(site - bursar_account.sites); }
+
+void bursar_sites_less_remote(const struct bursar_site *site, uint64_t *bytes, uint64_t *blocks) {
+  const struct bursar_site_facts *facts = &facts_base()[bursar_sites_index(site)];
+  *bytes -= __atomic_load_n(&facts->remote_free_bytes, __ATOMIC_RELAXED);
+  *blocks -= __atomic_load_n(&facts->remote_frees, __ATOMIC_RELAXED);
+}
+
+void bursar_stacks_room_ahead(void) {
+  (void)room(BURSAR_REGION_STRINGS, (uint64_t)counts()->string_bytes + 16384);
+  (void)room(BURSAR_REGION_CODES, ((uint64_t)counts()->codes + 256) * sizeof(struct bursar_code));
+  (void)room(BURSAR_REGION_NODES, ((uint64_t)counts()->nodes + 1024) * sizeof(struct bursar_node));
+  (void)room(BURSAR_REGION_SITES, ((uint64_t)counts()->sites + 256) * sizeof(struct bursar_site));
+  (void)room(BURSAR_REGION_SITE_FACTS, ((uint64_t)counts()->sites + 256) * sizeof(struct bursar_site_facts));
+}
+
+int bursar_stacks_start(void) {
+  bursar_account.sites = (struct bursar_site *)(void *)writer()->base[BURSAR_REGION_SITES];
+  bursar_account.numbered = bursar_account.sites - 1;
+  counts()->string_bytes = 4; /* offset 0 is 'unknown', an empty string */
+  if (!room(BURSAR_REGION_STRINGS, 4))
+    return -1;
+  memset(writer()->base[BURSAR_REGION_STRINGS], 0, 4);
+  (void)bursar_stacks_code(0, 0, 0);
+  if (counts()->codes != 1 || !room(BURSAR_REGION_NODES, BURSAR_NODE_FIRST * sizeof(struct bursar_node)))
+    return -1;
+  for (uint32_t root = 0; root < BURSAR_NODE_FIRST; root++)
+    node_base()[root] = (struct bursar_node){root, 0, 0, 0};
+  counts()->nodes = BURSAR_NODE_FIRST;
+  /* Lane FREE's sites, then one for each root and domain, where stacks that find no room end up. */
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+    if (site_add(BURSAR_NODE_UNKNOWN, domain, 1) != domain)
+      return -1;
+  for (uint32_t root = 0; root < BURSAR_NODE_FIRST; root++)
+    for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+      if (site_add(root, domain, 0) == UINT32_MAX)
+        return -1;
+  return 0;
+}
+
+void bursar_stacks_stop(void) {
+  struct index_set *all[] = {&strings, &codes, &nodes, &sites};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    bursar_pool_give(all[i]->slots, all[i]->size * sizeof(uint32_t));
+    memset(all[i], 0, sizeof **all);
+  }
+}

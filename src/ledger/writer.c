@@ -1,0 +1,158 @@
+#include "ledger/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "prim/prim.h"
+
+/* Shares of the cap, in thirty-seconds: together less than all of it, so that no region can starve another. */
+static const unsigned char shares[BURSAR_REGION_COUNT] = {
+    [BURSAR_REGION_STRINGS] = 2, [BURSAR_REGION_CODES] = 2,      [BURSAR_REGION_NODES] = 6,
+    [BURSAR_REGION_SITES] = 10,  [BURSAR_REGION_SITE_FACTS] = 5, [BURSAR_REGION_UNDO_A] = 1,
+    [BURSAR_REGION_UNDO_B] = 1,
+};
+
+static uint64_t region_limit(unsigned region, uint64_t cap, uint32_t extent) {
+  if (region == BURSAR_REGION_TICKS_A || region == BURSAR_REGION_TICKS_B)
+    return (BURSAR_TICKS_MAX * sizeof(struct bursar_tick) + extent - 1) / extent * extent;
+  uint64_t limit = cap / 32 * shares[region];
+  return limit < extent ? extent : limit / extent * extent;
+}
+
+static uint32_t extent_for(uint64_t cap) {
+  uint32_t extent = BURSAR_EXTENT_MIN;
+  while (cap / extent > BURSAR_EXTENTS_MAX / 2)
+    extent *= 2;
+  return extent;
+}
+
+static int reopen(const struct bursar_writer *writer) {
+  int fd = open(writer->path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
+  struct stat now;
+  if (fd < 0)
+    return -1;
+  if (fstat(fd, &now) == 0 && now.st_dev == writer->device && now.st_ino == writer->inode)
+    return fd;
+  close(fd);
+  errno = ESTALE;
+  return -1;
+}
+
+static void forget(struct bursar_writer *writer) {
+  for (unsigned region = 1; region < BURSAR_REGION_COUNT; region++)
+    if (writer->base[region])
+      bursar_prim_release(writer->base[region], writer->limit[region]);
+  if (writer->head)
+    bursar_prim_release(writer->head, BURSAR_EXTENT_MIN);
+  if (writer->books_at)
+    (void)!mmap(writer->books_at, BURSAR_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  memset(writer, 0, sizeof *writer);
+}
+
+static int map_all(struct bursar_writer *writer, int fd, uint64_t cap, void *books_at, struct bursar_error *error) {
+  uint32_t extent = extent_for(cap);
+  writer->head = bursar_prim_reserve(BURSAR_EXTENT_MIN, false);
+  if (!writer->head || bursar_prim_map_shared(writer->head, BURSAR_EXTENT_MIN, fd, 0) != 0)
+    return bursar_error_set(error, BURSAR_FAILED, "cannot map the ledger %s: %s", writer->path, strerror(errno));
+  char *head = writer->head;
+  writer->header = (struct bursar_header *)(head + BURSAR_AT_HEADER);
+  writer->counts = (struct bursar_counts *)(head + BURSAR_AT_COUNTS);
+  writer->directory = (uint8_t *)(head + BURSAR_AT_DIRECTORY);
+  if (memcmp(writer->header->magic, BURSAR_LEDGER_MAGIC, 8) != 0 || writer->header->version != BURSAR_LEDGER_VERSION ||
+      writer->counts->state != BURSAR_STATE_RESERVED)
+    return bursar_error_set(error, BURSAR_MISUSE, "%s is not a ledger waiting to be written", writer->path);
+
+  if (bursar_prim_map_shared(books_at, BURSAR_PAGE, fd, BURSAR_AT_BOOKS) != 0)
+    return bursar_error_set(error, BURSAR_FAILED, "cannot map the ledger %s: %s", writer->path, strerror(errno));
+  writer->books_at = books_at;
+  writer->header->extent_bytes = extent;
+  writer->header->extents_max = (uint32_t)(cap / extent);
+  writer->counts->extents = 1;
+  for (unsigned region = 1; region < BURSAR_REGION_COUNT; region++) {
+    writer->limit[region] = region_limit(region, cap, extent);
+    writer->base[region] = bursar_prim_reserve(writer->limit[region], false);
+    if (!writer->base[region])
+      return bursar_error_set(error, BURSAR_FAILED,
+                              "no address space for the ledger (ulimit -v is too low): raise it or run without bursar");
+  }
+  return 0;
+}
+
+int bursar_writer_open(struct bursar_writer *writer, const char *path, uint64_t cap, void *books_at,
+                       struct bursar_error *error) {
+  memset(writer, 0, sizeof *writer);
+  if (strlen(path) >= sizeof writer->path)
+    return bursar_error_set(error, BURSAR_MISUSE, "the ledger's path is longer than %zu bytes", sizeof writer->path - 1);
+  memcpy(writer->path, path, strlen(path) + 1);
+  if (!cap)
+    cap = BURSAR_CAP_DEFAULT;
+  if (cap < 32u * BURSAR_EXTENT_MIN)
+    cap = 32u * BURSAR_EXTENT_MIN;
+
+  int status = BURSAR_FAILED;
+  int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
+  if (fd < 0)
+    return bursar_error_set(error, BURSAR_FAILED, "cannot open the ledger %s: %s", path, strerror(errno));
+  struct stat st;
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size < (off_t)BURSAR_EXTENT_MIN) {
+    status = bursar_error_set(error, BURSAR_MISUSE, "%s is not a ledger waiting to be written", path);
+    goto close_file;
+  }
+  writer->device = st.st_dev;
+  writer->inode = st.st_ino;
+  status = map_all(writer, fd, cap, books_at, error);
+  if (status != 0)
+    forget(writer);
+close_file:
+  close(fd);
+  return status;
+}
+
+static int add_extent(struct bursar_writer *writer, int fd, enum bursar_region region) {
+  uint32_t extent = writer->header->extent_bytes, index = writer->counts->extents;
+  if (index >= writer->header->extents_max || writer->have[region] + extent > writer->limit[region]) {
+    writer->full = true;
+    return -1;
+  }
+  /* Extent 0 is always BURSAR_EXTENT_MIN long, so larger extents start right behind it. */
+  uint64_t offset = BURSAR_EXTENT_MIN + (uint64_t)(index - 1) * extent;
+  if (bursar_prim_grow(fd, offset, extent) != 0 ||
+      bursar_prim_map_shared(writer->base[region] + writer->have[region], extent, fd, offset) != 0) {
+    writer->failed = true;
+    return -1;
+  }
+  writer->directory[index] = (uint8_t)region;
+  __atomic_store_n(&writer->counts->extents, index + 1, __ATOMIC_RELEASE);
+  writer->have[region] += extent;
+  return 0;
+}
+
+int bursar_writer_room(struct bursar_writer *writer, enum bursar_region region, uint64_t bytes) {
+  if (bytes <= writer->have[region])
+    return 0;
+  if (!writer->header || writer->failed || bytes > writer->limit[region])
+    return -1;
+  int kept = errno, status = 0;
+  int fd = reopen(writer);
+  if (fd < 0) {
+    /* Out of descriptors is the program's own squeeze and passes; anything else means that the file is gone. */
+    writer->failed = errno != EMFILE && errno != ENFILE;
+    errno = kept;
+    return -1;
+  }
+  while (status == 0 && writer->have[region] < bytes)
+    status = add_extent(writer, fd, region);
+  close(fd);
+  errno = kept;
+  return status;
+}
+
+void bursar_writer_close(struct bursar_writer *writer) {
+  int kept = errno;
+  forget(writer);
+  errno = kept;
+}
