@@ -1,0 +1,246 @@
+/* run.c: `bursar run`: checks what can be checked, makes the ledger, and becomes the program.
+ *
+ * It execs exactly what the user would have typed without it, so that argv, sys.path, signals, pid, terminal and exit
+ * status are Python's own.  The settings travel in BURSAR_RUN, which the program's start-up file reads and removes. */
+#include "account/account.h"
+#include "cli/cli.h"
+#include "cli/program.h"
+#include "ledger/layout.h"
+#include "ledger/place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* What was asked for. */
+struct wish {
+  const char *mode;
+  const char *out;
+  const char *within_text;
+  const char *python;
+  const char *module;
+  const char *code;
+  bool force;
+  bool follow;
+  uint32_t within;
+};
+
+/* What to exec. */
+struct target {
+  char file[BURSAR_PROGRAM_PATH_MAX];
+  char name[BURSAR_PROGRAM_PATH_MAX]; /* what the ledger is named after */
+  char script[BURSAR_PROGRAM_PATH_MAX];
+  char **argv; /* allocated; its strings are the two above and the command's own */
+};
+
+/* ---- settings ---- */
+
+static int check_settings(struct wish *wish) {
+  static const char *const modes[] = {"exact", NULL};
+  static const char *const later[] = {"sample", "count", NULL};
+  wish->within = 1;
+  if (wish->mode && bursar_cli_choice(wish->mode, later) >= 0)
+    return bursar_cli_complain(2, "run: this version has no mode %s: only exact", wish->mode);
+  if (wish->mode && bursar_cli_choice(wish->mode, modes) < 0)
+    return bursar_cli_unknown("run", "mode", wish->mode, modes);
+  if (wish->within_text) {
+    char *end;
+    errno = 0;
+    unsigned long n = strtoul(wish->within_text, &end, 10);
+    bool digits = wish->within_text[0] >= '0' && wish->within_text[0] <= '9';
+    if (!digits || *end || errno || n < 1 || n > BURSAR_RECENT_MAX)
+      return bursar_cli_complain(2, "run: --temporary-within takes a number of allocations, 1 to %u, not %s",
+                                 BURSAR_RECENT_MAX, wish->within_text);
+    wish->within = (uint32_t)n;
+  }
+  if (wish->force && !wish->out)
+    return bursar_cli_complain(2, "run: -f replaces the ledger that -o names: give -o FILE too");
+  if (wish->python && !wish->python[0])
+    return bursar_cli_complain(2, "run: --python needs the name of a Python");
+  return -1;
+}
+
+/* The ledger's path may hold anything; what could be taken for a separator, or not be seen, is written %XX. */
+static void add_encoded(struct bursar_buffer *out, const char *text) {
+  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-";
+  for (; *text; text++) {
+    if (strchr(plain, *text))
+      bursar_buffer_char(out, *text);
+    else
+      bursar_buffer_format(out, "%%%02X", (unsigned char)*text);
+  }
+}
+
+static int tell_settings(const struct wish *wish, const char *ledger) {
+  struct bursar_buffer text;
+  bursar_buffer_init(&text, 4 * BURSAR_PLACE_PATH_MAX);
+  bursar_buffer_format(&text, "pid=%d;mode=exact;out=", (int)getpid());
+  add_encoded(&text, ledger);
+  bursar_buffer_format(&text, ";cap=%u;within=%u;follow=%d;quiet=0", BURSAR_CAP_DEFAULT, wish->within, wish->follow);
+  int result = bursar_buffer_finish(&text);
+  if (result == 0 && setenv("BURSAR_RUN", text.data, 1) != 0)
+    result = -errno;
+  bursar_buffer_free(&text);
+  return result < 0 ? bursar_cli_complain(1, "cannot tell the program its settings: %s", strerror(-result)) : -1;
+}
+
+/* ---- what to run ---- */
+
+/* Python's own complaints and statuses, before there is a ledger that nobody would write.  What is in a ZIP, or in a
+ * pipe, is left to Python. */
+static int check_script(const char *script) {
+  struct stat is;
+  if (stat(script, &is) != 0 || faccessat(AT_FDCWD, script, R_OK, AT_EACCESS) != 0)
+    return bursar_cli_complain(2, "can't open file '%s': [Errno %d] %s", script, errno, strerror(errno));
+  if (!S_ISDIR(is.st_mode))
+    return -1;
+  static const char *const mains[] = {"__main__.py", "__main__.pyc"};
+  for (size_t i = 0; i < sizeof mains / sizeof *mains; i++) {
+    char path[BURSAR_PROGRAM_PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/%s", script, mains[i]);
+    if (n > 0 && n < (int)sizeof path && access(path, F_OK) == 0)
+      return -1;
+  }
+  return bursar_cli_complain(1, "can't find '__main__' module in '%s'", script);
+}
+
+/* The argument vector: `head` (ended by NULL), then the operands. */
+static int set_argv(struct target *target, const char *const *head, char **operands, int count) {
+  size_t n = 0;
+  while (head[n])
+    n++;
+  target->argv = calloc(n + (size_t)count + 1, sizeof *target->argv);
+  if (!target->argv)
+    return bursar_cli_complain(1, "no memory for the arguments");
+  for (size_t i = 0; i < n; i++)
+    target->argv[i] = (char *)head[i];
+  for (int i = 0; i < count; i++)
+    target->argv[n + (size_t)i] = operands[i];
+  return -1;
+}
+
+/* The Python in target->file, checked. */
+static int choose_python(const struct wish *wish, struct target *target) {
+  struct bursar_program_file python;
+  struct bursar_error error;
+  if (bursar_program_python(wish->python, bursar_cli_invoked, &python, &error) < 0 ||
+      bursar_program_check_python(&python, &error) < 0)
+    return bursar_cli_fail(&error);
+  memcpy(target->file, python.path, sizeof target->file);
+  return -1;
+}
+
+static void name_after(struct target *target, const char *path) {
+  char real[PATH_MAX];
+  /* "." and "demo/" have a name too. */
+  const char *name = realpath(path, real) ? real : path;
+  snprintf(target->name, sizeof target->name, "%s", name);
+}
+
+static int prepare_python(const struct wish *wish, char **operands, int count, struct target *target) {
+  bool script = !wish->module && !wish->code;
+  bool from_stdin = script && strcmp(operands[0], "-") == 0;
+  int status = script && !from_stdin ? check_script(operands[0]) : -1;
+  if (status < 0)
+    status = choose_python(wish, target);
+  if (status >= 0)
+    return status;
+  if (script && !from_stdin)
+    name_after(target, operands[0]);
+  else
+    snprintf(target->name, sizeof target->name, "%s", wish->module ? wish->module : from_stdin ? "stdin" : "code");
+  const char *const head[] = {target->file, script ? NULL : wish->module ? "-m" : "-c",
+                              wish->module ? wish->module : wish->code, NULL};
+  return set_argv(target, head, operands, count);
+}
+
+static int prepare_command(const struct wish *wish, char **operands, int count, struct target *target) {
+  struct bursar_program_file file;
+  struct bursar_program_file python;
+  struct bursar_error error;
+  if (count < 1)
+    return bursar_cli_complain(2, "run: nothing to run after --");
+  int kind = bursar_program_command(operands[0], &file, &python, &error);
+  if (kind < 0 || (kind == BURSAR_PROGRAM_PYTHON && bursar_program_check_python(&python, &error) < 0))
+    return bursar_cli_fail(&error);
+  snprintf(target->name, sizeof target->name, "%s", file.path);
+  memcpy(target->script, file.path, sizeof target->script);
+  if (kind == BURSAR_PROGRAM_SCRIPT) {
+    int status = choose_python(wish, target);
+    const char *const head[] = {target->file, target->script, NULL};
+    return status >= 0 ? status : set_argv(target, head, operands + 1, count - 1);
+  }
+  if (kind == BURSAR_PROGRAM_SHELL) {
+    const char *const head[] = {"/bin/sh", target->script, NULL};
+    snprintf(target->file, sizeof target->file, "/bin/sh");
+    return set_argv(target, head, operands + 1, count - 1);
+  }
+  const char *const head[] = {NULL};
+  memcpy(target->file, file.path, sizeof target->file);
+  return set_argv(target, head, operands, count);
+}
+
+/* Becomes the program.  Returns only where that fails, and leaves no ledger behind then. */
+static int become(const struct wish *wish, struct target *target) {
+  struct bursar_place ledger;
+  struct bursar_error error;
+  if (bursar_place_create(wish->out, wish->force, target->name, &ledger, &error) < 0)
+    return bursar_cli_fail(&error);
+  int status = tell_settings(wish, ledger.path);
+  if (status < 0) {
+    execve(target->file, target->argv, environ);
+    status = bursar_cli_complain(1, "cannot run %s: %s", target->file, strerror(errno));
+  }
+  bursar_place_discard(&ledger);
+  return status;
+}
+
+int bursar_cli_run(int argc, char **argv) {
+  struct wish wish = {.mode = NULL};
+  struct target target = {.argv = NULL};
+  const struct bursar_cli_option options[] = {
+      {.name = "mode", .value = "MODE", .text = &wish.mode, .help = "exact: every block, with its whole stack"},
+      {.name = "output", .letter = 'o', .value = "FILE", .text = &wish.out,
+       .help = "where the ledger goes (bursar ls shows where it goes otherwise)"},
+      {.name = "force", .letter = 'f', .flag = &wish.force, .help = "replace the ledger that is there (ledgers only)"},
+      {.name = "follow-fork", .flag = &wish.follow,
+       .help = "keep books of forked children and Pythons that are executed,\neach in a ledger of its own, FILE.PID"},
+      {.name = "temporary-within", .value = "N", .text = &wish.within_text,
+       .help = "temporary blocks are those freed before their thread's next\nN allocations; 1 unless given"},
+      {.name = "python", .value = "EXE", .text = &wish.python, .help = "the Python to use; else the one beside bursar"},
+      {.letter = 'm', .ends = true, .value = "MODULE", .text = &wish.module, .help = "run a module, as python -m does"},
+      {.letter = 'c', .ends = true, .value = "CODE", .text = &wish.code, .help = "run this code, as python -c does"},
+      {.name = NULL}};
+  const struct bursar_cli_syntax syntax = {
+      .verb = "run",
+      .usage = "[OPTION…] (SCRIPT.py | DIRECTORY | ZIP | -m MODULE | -c CODE | -- COMMAND) [ARG…]",
+      .about = "Runs a Python program as python does, and keeps the books of its memory in a ledger.\n"
+               "The summary goes to stderr when it ends; bursar report shows all of it.\n"
+               "After -- comes any command; Python's own options go there: bursar run -- python -X dev script.py",
+      .options = options,
+      .leading = true};
+  int count;
+  int status = bursar_cli_options(&syntax, argc, argv, &count);
+  if (status < 0)
+    status = check_settings(&wish);
+  if (status >= 0)
+    return status;
+  bool own = !wish.module && !wish.code;
+  if (own && count < 1)
+    return bursar_cli_complain(2, "run: nothing to run: bursar run SCRIPT.py (see bursar run --help)");
+  if (own && strcmp(argv[1], "--") == 0)
+    status = prepare_command(&wish, argv + 2, count - 1, &target);
+  else
+    status = prepare_python(&wish, argv + 1, count, &target);
+  if (status < 0)
+    status = become(&wish, &target);
+  free(target.argv);
+  return status;
+}
