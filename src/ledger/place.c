@@ -231,8 +231,8 @@ static bool read_string(int fd, const struct bursar_header *header, uint32_t off
   for (uint32_t i = 1; i < BURSAR_EXTENTS_MAX; i++) {
     if (directory[i] != BURSAR_REGION_STRINGS || wanted-- != 0)
       continue;
-    uint64_t at = (uint64_t)i * extent + offset % extent;
-    uint64_t end = ((uint64_t)i + 1) * extent;
+    uint64_t end = BURSAR_EXTENT_MIN + (uint64_t)i * extent; /* extent 0 is of that size whatever the others are */
+    uint64_t at = end - extent + offset % extent;
     if (at + sizeof length > end || !read_at(fd, &length, sizeof length, at))
       return false;
     at += sizeof length;
