@@ -1,0 +1,238 @@
+"""Count the work that the books add to each allocation and free: instructions, system calls, mallocs, under callgrind.
+
+Each case runs N and then 2N events in a loop; the difference between the two runs is N events and nothing of the
+interpreter's start. The same difference without bursar is taken off, and what is left is bursar's. Counts, unlike
+seconds, come out the same each time, so that a test can pin them: tests/python/test_work.py holds them to BOUNDS.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+EVENTS = 20_000
+
+# What happens in one event of each case.
+CASES = {
+    "pair": "one block allocated and freed, the stack unchanged",
+    "deep": "the same below 200 Python frames",
+    "keep": "one block allocated and kept",
+    "moved": "one block moved by realloc",
+    "lines": "two blocks allocated on two lines and freed, the line changes each time",
+    "calls": "a Python function called that allocates one block, which its caller frees",
+}
+# Kept blocks need new pools and arenas, at moments that differ by state: it cannot be compared to the instruction.
+INEXACT = frozenset(("keep",))
+# How the program stands to bursar.
+STATES = {
+    "none": "no site-packages at all",
+    "off": "installed, never imported",
+    "imported": "imported with its extension, never started",
+    "exact": "the exact account is on",
+}
+# The most that an event may cost in the state `exact`, in instructions; `off` and `imported` may cost exactly nothing.
+BOUNDS: dict[str, float] = {}
+
+# What to do comes on stdin, so that all runs start alike: an argument of another text is another path through dicts.
+# Of each size that is allocated in the loops some blocks are held and some freed, so that no pool of Python's allocator
+# fills or empties there: that would cost more in one state than in another. What realloc moves is short, because memcpy
+# copies more than 256 bytes by a way that depends on the address.
+PROGRAM = """
+import collections, itertools, operator, os, sys
+state, case, count, ledger = os.read(0, 4096).decode().split()
+left, right = b"x" * 200, b"y" * 187
+held = [(left + right, bytearray(40), bytearray(200)) for _ in range(24)]
+del held[8:16]
+
+def blocks(count):
+    return map(operator.add, itertools.repeat(left, count), itertools.repeat(right, count))
+
+def pair(count):
+    collections.deque(blocks(count), maxlen=0)
+
+def deep(count, depth=200):
+    if depth:
+        deep(count, depth - 1)
+    else:
+        pair(count)
+
+def keep(count):
+    return list(blocks(count))
+
+def moved(count):
+    buffer = bytearray(40)
+    contents = itertools.cycle((b"x" * 200, b"x" * 40))
+    step = map(operator.setitem, itertools.repeat(buffer, count), itertools.repeat(slice(None)), contents)
+    collections.deque(step, maxlen=0)
+
+def lines(count):
+    for _ in itertools.repeat(None, count):
+        a = left + right
+        a = None
+        b = left + right
+        b = None
+
+def one():
+    return left + right
+
+def calls(count):
+    for _ in itertools.repeat(None, count):
+        one()
+
+if state == "imported":
+    import bursar._bursar
+elif state == "exact":
+    import bursar
+    bursar.start(output=ledger)
+result = globals()[case](int(count))
+os._exit(0)
+"""
+EXPECTED_ALLOCATIONS = {"pair": 1, "deep": 1, "keep": 1, "moved": 0, "lines": 2, "calls": 1}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one event costs. `allocators` counts calls into malloc and its kin."""
+
+    instructions: float
+    syscalls: float
+    allocators: float
+
+    def __sub__(self, other: Work) -> Work:
+        return Work(
+            self.instructions - other.instructions,
+            self.syscalls - other.syscalls,
+            self.allocators - other.allocators,
+        )
+
+    def each(self, events: int) -> Work:
+        return Work(self.instructions / events, self.syscalls / events, self.allocators / events)
+
+
+ALLOCATORS = frozenset(("malloc", "calloc", "realloc", "free", "mmap", "munmap", "mremap", "brk"))
+
+
+def read_profile(profile: Path) -> Work:
+    """Totals of one callgrind file: its 'summary' line, and the calls that it lists into ALLOCATORS."""
+    names: dict[str, str] = {}
+    callee = ""
+    allocators = 0
+    events: list[str] = []
+    totals: list[str] = []
+    with profile.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line.startswith(("fn=", "cfn=")):
+                key, _, name = line.partition("=")[2].rstrip("\n").partition(" ")
+                if name:
+                    names[key] = name
+                if line.startswith("cfn="):
+                    callee = re.sub(r"('\d+|@.*)$", "", names.get(key, ""))
+            elif line.startswith("calls=") and callee in ALLOCATORS:
+                allocators += int(line[len("calls=") :].split()[0])
+            elif line.startswith("events:"):
+                events = line.split()[1:]
+            elif line.startswith(("totals:", "summary:")):
+                totals = line.split()[1:]
+    by_event = dict(zip(events, map(int, totals), strict=False))
+    return Work(by_event["Ir"], by_event["sysCount"], allocators)
+
+
+def write_program(work: Path) -> None:
+    """In a folder of its own, which is on its sys.path and which nothing is written to."""
+    (work / "program").mkdir()
+    (work / "program" / "main.py").write_text(PROGRAM, encoding="utf-8")
+
+
+def count_once(python: str, state: str, case: str, events: int, work: Path) -> Work:
+    """One run under callgrind. Raises RuntimeError with what went wrong."""
+    stem = f"{state}-{case}-{events}"
+    profile, log = work / f"{stem}.callgrind", work / f"{stem}.log"
+    flags = ["-s", "-S"] if state == "none" else ["-s"]  # not -I: it would draw a new seed for hashes each time
+    command = [
+        "valgrind",
+        "--tool=callgrind",
+        "--collect-systime=nsec",
+        f"--callgrind-out-file={profile}",
+        f"--log-file={log}",
+        python,
+        *flags,
+        str(work / "program" / "main.py"),
+    ]
+    env = {"PATH": os.environ.get("PATH", ""), "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc", "HOME": str(work)}
+    wanted = f"{state} {case} {events:09} {work / stem}.bursar"
+    result = subprocess.run(
+        command, env=env, cwd=work, input=wanted.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if result.returncode != 0 or not profile.is_file():
+        said = (result.stdout + log.read_bytes() if log.is_file() else result.stdout).decode("utf-8", "replace")
+        raise RuntimeError(f"{stem}: exit status {result.returncode}: {said.strip()[-400:]}")
+    return read_profile(profile)
+
+
+def measure(
+    python: str = sys.executable,
+    cases: Iterable[str] = tuple(CASES),
+    states: Iterable[str] = ("off", "imported", "exact"),
+    events: int = EVENTS,
+) -> dict[str, dict[str, Work]]:
+    """What bursar adds to each event, by state and case. Raises RuntimeError where a run fails."""
+    if shutil.which("valgrind") is None:
+        raise RuntimeError("valgrind is not installed: install the system package 'valgrind'")
+    cases, states = list(cases), list(states)
+    wanted = [(state, case) for state in states for case in cases if state == "exact" or case not in INEXACT]
+    wanted += [("none", case) for case in cases]
+    with tempfile.TemporaryDirectory(prefix="bursar-work-") as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        write_program(Path(folder))
+        runs = [(state, case, n) for state, case in wanted for n in (events, 2 * events)]
+        counted = dict(zip(runs, pool.map(lambda run: count_once(python, *run, Path(folder)), runs), strict=True))
+    each = {
+        (state, case): (counted[state, case, 2 * events] - counted[state, case, events]).each(events)
+        for state, case in wanted
+    }
+    return {
+        state: {case: each[state, case] - each["none", case] for case in cases if (state, case) in each}
+        for state in states
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench/instructions.py", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--python", default=sys.executable, help="an interpreter that has bursar installed")
+    parser.add_argument("--cases", default=",".join(CASES), help="some of " + ", ".join(CASES))
+    parser.add_argument("--states", default="off,imported,exact", help="some of " + ", ".join(STATES))
+    options = parser.parse_args()
+    try:
+        added = measure(options.python, options.cases.split(","), options.states.split(","))
+    except RuntimeError as error:
+        print(f"instructions: {error}", file=sys.stderr)
+        return 1
+    if options.format == "json":
+        facts: dict[str, object] = {"events": EVENTS, "cases": CASES, "states": STATES, "bounds": BOUNDS}
+        for state, by_case in added.items():
+            facts[state] = {case: work.instructions for case, work in by_case.items()}
+            facts[f"{state}_syscalls"] = {case: work.syscalls for case, work in by_case.items()}
+            facts[f"{state}_allocator_calls"] = {case: work.allocators for case, work in by_case.items()}
+        print(json.dumps(facts, indent=1))
+        return 0
+    for state, by_case in added.items():
+        print(f"{state} ({STATES[state]}), added to each event:")
+        for case, work in by_case.items():
+            print(
+                f"  {case:<6}{work.instructions:+9.3f} instructions {work.syscalls:+.4f} system calls"
+                f" {work.allocators:+.4f} malloc calls   {CASES[case]}"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
