@@ -1,0 +1,43 @@
+"""bursar keeps the books of a Python program's memory.
+
+    bursar.start()                 open the books; bursar.stop() closes them
+    with bursar.track() as t: ...  what a block allocated, freed and kept, and its peak
+    @bursar.profile                line by line, a drop-in for memory_profiler's
+    bursar.memory_usage(...)       resident memory over time
+
+Nothing is loaded before it is asked for: a program under `bursar run` imports this package at its start.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._books import start as start
+    from ._books import stop as stop
+    from ._profile import profile as profile
+    from ._track import track as track
+    from ._usage import memory_usage as memory_usage
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "memory_usage", "profile", "start", "stop", "track"]
+
+_HOME = {
+    "memory_usage": "_usage",
+    "profile": "_profile",
+    "start": "_books",
+    "stop": "_books",
+    "track": "_track",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module("." + home, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

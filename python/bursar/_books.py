@@ -1,0 +1,166 @@
+"""Who opened the books of this process, and who may close them.
+
+The books are opened by `bursar run` before the program begins (then nobody here owns them), by start(), or by track()
+and profile, which lend themselves books where there are none.  One lock guards the owner; it is taken for opening and
+closing alone, and made anew in a forked child, whose books are its own matter.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import warnings
+from collections.abc import Callable
+
+from . import _bursar
+
+_EXISTING = ("exact",)
+_LATER = ("sample", "count")
+
+# Owners of open books.
+_NOBODY = 0  # there are none, or `bursar run` keeps them
+_STARTED = 1  # start()
+_LENT = 2  # track() or profile
+
+
+class _State:
+    """The one set of books; see the module's docstring."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.owner = _NOBODY
+        self.borrowers = 0  # blocks and calls under way that need the books open
+        self.kept = False  # lent books stay open when the last borrower leaves
+        self.closing: dict[int, Callable[[], None]] = {}  # called before the books close
+        self.at_exit = False
+
+    def forked(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock."""
+        self.lock = threading.RLock()
+        if not is_open():
+            self.owner = _NOBODY
+            self.kept = False
+
+
+def is_open() -> bool:
+    """Whether the books of this process are open."""
+    return _bursar.live_bytes() >= 0
+
+
+def _open(owner: int, path: str | None, force: bool, cap: int, within: int, follow: bool) -> None:
+    _bursar.start(_bursar.create(path, force), cap=cap, within=within, follow=follow)
+    _state.owner = owner
+    if not _state.at_exit:
+        _state.at_exit = True
+        atexit.register(_close_own)
+
+
+def _close() -> None:
+    for before in list(_state.closing.values()):
+        before()
+    _state.owner = _NOBODY
+    _state.kept = False
+    _bursar.stop()
+
+
+def _close_own() -> None:
+    with _state.lock:
+        if _state.owner != _NOBODY and is_open():
+            _close()
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in _EXISTING + _LATER:
+        raise ValueError(f"unknown mode {mode!r}: use mode='exact'")
+
+
+def start(
+    mode: str = "exact",
+    *,
+    output: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    cap: int = 0,
+    temporary_within: int = 1,
+    follow_fork: bool = False,
+) -> None:
+    """Open the books: from here on every block of Python's three allocator domains is accounted for.
+
+    mode: 'exact', the only one that exists: every block, its stack by line, in requested bytes.
+    output: the ledger file; None: one in the default place ($BURSAR_DIR, else $XDG_RUNTIME_DIR/bursar, else the
+        temp directory), where `bursar ls` finds it.
+    force: replace an existing ledger at output (never a file that is no ledger).
+    cap: the greatest size of the ledger in bytes; 0: 64 MiB.
+    temporary_within: a block freed before its thread's next that many allocations counts as temporary.
+    follow_fork: forked children keep books of their own, in OUTPUT.PID.
+
+    Under `bursar run` this changes nothing; where another mode is asked for, it says so in one warning.  Blocks
+    allocated before are not known to the books.  Source: the allocator hooks of PEP 445.
+
+    ValueError: such a mode does not exist.  RuntimeError: the books are open already elsewhere, or the ledger cannot
+    be made or written.
+    """
+    _check_mode(mode)
+    path = None if output is None else os.fspath(output)
+    with _state.lock:
+        if is_open() and _state.owner == _NOBODY:
+            if mode not in _EXISTING:
+                warnings.warn(f"bursar run keeps exact books; start(mode={mode!r}) changes nothing", stacklevel=2)
+            return
+        if mode not in _EXISTING:
+            raise ValueError(f"mode {mode!r} does not exist in this version: use mode='exact'")
+        if is_open():
+            if path is None and (cap, temporary_within, follow_fork) == (0, 1, False):
+                _state.owner = _STARTED
+                return
+            if _state.owner == _STARTED or _state.borrowers:
+                where = _bursar.status()["path"]
+                raise RuntimeError(f"the books are open already, in {where}: call bursar.stop() first")
+            _close()
+        _open(_STARTED, path, force, cap, temporary_within, follow_fork)
+
+
+def stop() -> None:
+    """Close the books; what was booked stays in the ledger.  Does nothing where they are closed.
+
+    Also closes those of `bursar run`.  The figures of a track() block that is still open stay as they are then.
+    """
+    with _state.lock:
+        if is_open():
+            _close()
+
+
+def keep_open() -> None:
+    """Lend open books that stay open until stop() or the program's end.  RuntimeError: they cannot be opened."""
+    with _state.lock:
+        if not is_open():
+            _open(_LENT, None, False, 0, 1, False)
+        _state.kept = True
+
+
+def borrow(closing: Callable[[], None] | None = None) -> int:
+    """Lend open books until give_back() of the number returned.
+
+    closing is called should they be closed before.  RuntimeError: they cannot be opened.
+    """
+    with _state.lock:
+        if not is_open():
+            _open(_LENT, None, False, 0, 1, False)
+        _state.borrowers += 1
+        ticket = id(closing) if closing is not None else 0
+        if closing is not None:
+            _state.closing[ticket] = closing
+        return ticket
+
+
+def give_back(ticket: int) -> None:
+    """The end of borrow(): closes lent books with their last borrower, unless they are kept."""
+    with _state.lock:
+        _state.closing.pop(ticket, None)
+        _state.borrowers -= 1
+        if _state.borrowers == 0 and _state.owner == _LENT and not _state.kept and is_open():
+            _close()
+
+
+_state = _State()
+os.register_at_fork(after_in_child=_state.forked)
