@@ -74,9 +74,7 @@ void bursar_buffer_text(struct bursar_buffer *buffer, const char *text) {
   bursar_buffer_add(buffer, text, strlen(text));
 }
 
-void bursar_buffer_char(struct bursar_buffer *buffer, char c) {
-  bursar_buffer_add(buffer, &c, 1);
-}
+void bursar_buffer_char(struct bursar_buffer *buffer, char c) { bursar_buffer_add(buffer, &c, 1); }
 
 void bursar_buffer_repeat(struct bursar_buffer *buffer, const char *text, size_t times) {
   size_t length = strlen(text);

@@ -85,7 +85,7 @@ size_t bursar_escape_terminal(struct bursar_buffer *out, struct bursar_text text
   return columns;
 }
 
-static size_t columns_of(struct bursar_text text) {
+size_t bursar_escape_columns(struct bursar_text text) {
   const unsigned char *at = (const unsigned char *)text.bytes;
   size_t columns = 0;
   for (size_t i = 0; at && i < text.length;) {
@@ -97,7 +97,7 @@ static size_t columns_of(struct bursar_text text) {
 }
 
 size_t bursar_escape_terminal_cut(struct bursar_buffer *out, struct bursar_text text, size_t columns) {
-  size_t all = columns_of(text);
+  size_t all = bursar_escape_columns(text);
   if (all <= columns)
     return bursar_escape_terminal(out, text);
   if (!columns)

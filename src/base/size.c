@@ -12,10 +12,24 @@ struct unit {
 };
 
 static const struct unit units[] = {
-    {"", 1},           {"b", 1},           {"k", 1ull << 10},     {"kib", 1ull << 10},   {"ki", 1ull << 10},
-    {"m", 1ull << 20}, {"mib", 1ull << 20}, {"mi", 1ull << 20},    {"g", 1ull << 30},     {"gib", 1ull << 30},
-    {"gi", 1ull << 30}, {"t", 1ull << 40},  {"tib", 1ull << 40},   {"ti", 1ull << 40},    {"kb", 1000},
-    {"mb", 1000000},   {"gb", 1000000000}, {"tb", 1000000000000},
+    {"", 1},
+    {"b", 1},
+    {"k", 1ull << 10},
+    {"kib", 1ull << 10},
+    {"ki", 1ull << 10},
+    {"m", 1ull << 20},
+    {"mib", 1ull << 20},
+    {"mi", 1ull << 20},
+    {"g", 1ull << 30},
+    {"gib", 1ull << 30},
+    {"gi", 1ull << 30},
+    {"t", 1ull << 40},
+    {"tib", 1ull << 40},
+    {"ti", 1ull << 40},
+    {"kb", 1000},
+    {"mb", 1000000},
+    {"gb", 1000000000},
+    {"tb", 1000000000000},
 };
 
 static const char *skip_spaces(const char *at) {

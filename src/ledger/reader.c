@@ -74,8 +74,8 @@ static int read_head(struct opening *o) {
     return bursar_error_set(o->error, BURSAR_FAILED, "cannot read %s: %s", o->name, strerror((int)-got));
   if (got < (ssize_t)sizeof pages) {
     if (got >= 8 && memcmp(pages, BURSAR_LEDGER_MAGIC, 8) == 0)
-      return bursar_error_set(o->error, BURSAR_FAILED, "%s is truncated: its head is not whole, so nothing can be shown",
-                              o->name);
+      return bursar_error_set(o->error, BURSAR_FAILED,
+                              "%s is truncated: its head is not whole, so nothing can be shown", o->name);
     return bursar_error_set(o->error, BURSAR_FAILED, "%s is %s: give a file that `bursar run` wrote", o->name,
                             got ? "not a ledger" : "empty, not a ledger");
   }
@@ -89,7 +89,8 @@ static int read_head(struct opening *o) {
 static int check_header(struct opening *o) {
   const struct bursar_header *header = &o->head.header;
   if (memcmp(header->magic, BURSAR_LEDGER_MAGIC, 8) != 0)
-    return bursar_error_set(o->error, BURSAR_FAILED, "%s is not a ledger: give a file that `bursar run` wrote", o->name);
+    return bursar_error_set(o->error, BURSAR_FAILED, "%s is not a ledger: give a file that `bursar run` wrote",
+                            o->name);
   if (header->endian != BURSAR_LEDGER_ENDIAN)
     return bursar_error_set(o->error, BURSAR_FAILED,
                             "%s was written on a machine of another byte order, or is damaged: read it there", o->name);
@@ -169,9 +170,7 @@ static int copy_items(struct opening *o, enum bursar_region region, uint32_t cou
   return 0;
 }
 
-static uint32_t at_least(uint32_t count, uint32_t least) {
-  return count < least ? least : count;
-}
+static uint32_t at_least(uint32_t count, uint32_t least) { return count < least ? least : count; }
 
 /* Makes room for the entries that always exist, where the file lost even them. */
 static int ensure_items(struct opening *o, void *array, uint32_t *have, uint32_t least, size_t item) {
@@ -191,8 +190,8 @@ static int copy_sites(struct opening *o) {
   uint32_t count = at_least(o->head.counts.sites, BURSAR_SITE_FIRST), facts;
   int status = copy_items(o, BURSAR_REGION_SITES, count, sizeof *reader->site, "sites", &reader->site, &reader->sites);
   if (status == 0)
-    status = copy_items(o, BURSAR_REGION_SITE_FACTS, reader->sites, sizeof *reader->facts, "site facts",
-                        &reader->facts, &facts);
+    status = copy_items(o, BURSAR_REGION_SITE_FACTS, reader->sites, sizeof *reader->facts, "site facts", &reader->facts,
+                        &facts);
   if (status != 0)
     return status;
   if (facts < reader->sites)
@@ -423,15 +422,15 @@ static bool complete_side(uint64_t sum_bytes, uint64_t sum_count, uint64_t *tota
 static void complete_event(struct bursar_reader *reader, struct bursar_tally gil[BURSAR_DOMAIN_COUNT]) {
   struct bursar_tally sum[BURSAR_DOMAIN_COUNT];
   sum_sites(reader, sum);
-  uint32_t named = (uint32_t)reader->books.intent >> 6;
+  uint32_t named = ((uint32_t)reader->books.intent >> 6) - 1;
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     struct bursar_site *site = NULL;
     if (named >= BURSAR_SITE_FIRST && named < reader->sites && reader->facts[named].domain == domain)
       site = &reader->site[named];
     bool allocation = complete_side(sum[domain].alloc_bytes, sum[domain].allocs, &gil[domain].alloc_bytes,
                                     &gil[domain].allocs, site ? &site->allocs : NULL);
-    bool release = complete_side(sum[domain].free_bytes, sum[domain].frees, &gil[domain].free_bytes,
-                                 &gil[domain].frees, site ? &site->frees : NULL);
+    bool release = complete_side(sum[domain].free_bytes, sum[domain].frees, &gil[domain].free_bytes, &gil[domain].frees,
+                                 site ? &site->frees : NULL);
     reader->completed_event = reader->completed_event || allocation || release;
   }
 }
@@ -513,14 +512,10 @@ static void measure_movement(struct bursar_reader *reader, const struct bursar_b
 static enum bursar_life find_life(const struct opening *o) {
   const struct bursar_header *header = &o->head.header;
   switch (o->head.counts.state) {
-  case BURSAR_STATE_STOPPED:
-    return BURSAR_LIFE_STOPPED;
-  case BURSAR_STATE_ENDED:
-    return BURSAR_LIFE_ENDED;
-  case BURSAR_STATE_BROKEN:
-    return BURSAR_LIFE_BROKEN;
-  default:
-    break;
+    case BURSAR_STATE_STOPPED: return BURSAR_LIFE_STOPPED;
+    case BURSAR_STATE_ENDED: return BURSAR_LIFE_ENDED;
+    case BURSAR_STATE_BROKEN: return BURSAR_LIFE_BROKEN;
+    default: break;
   }
   struct bursar_identity now, mine;
   if (bursar_prim_identity(0, &mine) == 0 && memcmp(mine.boot_id, header->boot_id, 16) == 0 &&

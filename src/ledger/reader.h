@@ -56,8 +56,8 @@ struct bursar_reader {
 
   /* The totals once the event that was under way is completed, both lanes. */
   struct bursar_tally total[BURSAR_DOMAIN_COUNT]; /* free_* hold remote frees too */
-  uint64_t moved_events;   /* events made while the sites were copied (a running program): the figures' error */
-  uint64_t moved_bytes;    /* what those events allocated and freed, added up */
+  uint64_t moved_events;    /* events made while the sites were copied (a running program): the figures' error */
+  uint64_t moved_bytes;     /* what those events allocated and freed, added up */
   uint64_t unmatched_bytes; /* |sum of sites - totals| of live bytes after completion; 0 when the books agree */
   bool completed_event;
 

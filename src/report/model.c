@@ -17,13 +17,9 @@ struct loading {
   struct bursar_index names;
 };
 
-static struct bursar_text word(const char *text) {
-  return (struct bursar_text){text, (uint32_t)strlen(text)};
-}
+static struct bursar_text word(const char *text) { return (struct bursar_text){text, (uint32_t)strlen(text)}; }
 
-bool bursar_model_is_root(uint32_t node) {
-  return node < BURSAR_NODE_FIRST;
-}
+bool bursar_model_is_root(uint32_t node) { return node < BURSAR_NODE_FIRST; }
 
 struct bursar_text bursar_model_function(const struct bursar_model *model, uint32_t node) {
   static const char *const roots[] = {"(no Python stack)", "(start-up)", "(main)", "(exit)"};
@@ -47,9 +43,7 @@ const char *bursar_model_domain(uint32_t domain) {
 
 /* --- loading ----------------------------------------------------------------------------------------------------- */
 
-static void *array(size_t count, size_t size) {
-  return calloc(count ? count : 1, size);
-}
+static void *array(size_t count, size_t size) { return calloc(count ? count : 1, size); }
 
 static int take_memory(struct loading *l, struct bursar_error *error) {
   struct bursar_model *model = l->model;
@@ -63,8 +57,8 @@ static int take_memory(struct loading *l, struct bursar_error *error) {
   l->index_of = array(reader->sites, sizeof *l->index_of);
   l->root_of = array(reader->nodes, sizeof *l->root_of);
   int names = bursar_index_init_texts(&l->names, reader->codes * 2);
-  if (names == 0 && model->sites && model->last && model->nodes && model->codes && model->ticks && model->undos && l->index_of &&
-      l->root_of)
+  if (names == 0 && model->sites && model->last && model->nodes && model->codes && model->ticks && model->undos &&
+      l->index_of && l->root_of)
     return 0;
   return bursar_error_set(error, BURSAR_FAILED, "not enough memory to read %s", reader->path);
 }
@@ -265,8 +259,8 @@ static void load_facts(struct loading *l) {
   model->complete = reader->life == BURSAR_LIFE_ENDED || reader->life == BURSAR_LIFE_STOPPED;
   model->running = reader->life == BURSAR_LIFE_RUNNING;
   model->run_ns = reader->time_ns;
-  model->live_error_bytes =
-      model->running && reader->moved_bytes > reader->unmatched_bytes ? reader->moved_bytes : reader->unmatched_bytes;
+  model->live_error_bytes = model->running && reader->moved_bytes > reader->unmatched_bytes ? reader->moved_bytes
+                                                                                            : reader->unmatched_bytes;
   model->temporary_within = reader->header.temporary_within;
   model->folded_sites = reader->counts.folded_sites;
   model->deep_stacks = reader->counts.deep_stacks;
@@ -376,14 +370,10 @@ static int compare_keys(const void *left, const void *right) {
 
 static uint64_t first_key(const struct bursar_model_site *site, enum bursar_model_order order) {
   switch (order) {
-  case BURSAR_MODEL_BY_AT:
-    return site->at.bytes;
-  case BURSAR_MODEL_BY_LIVE:
-    return site->live.bytes;
-  case BURSAR_MODEL_BY_TEMPORARIES:
-    return site->temporaries;
-  default:
-    return site->peak.bytes;
+    case BURSAR_MODEL_BY_AT: return site->at.bytes;
+    case BURSAR_MODEL_BY_LIVE: return site->live.bytes;
+    case BURSAR_MODEL_BY_TEMPORARIES: return site->temporaries;
+    default: return site->peak.bytes;
   }
 }
 

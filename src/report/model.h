@@ -67,12 +67,12 @@ struct bursar_model_tick {
   uint64_t time_ns;
   uint64_t live_bytes; /* all domains */
   uint64_t live_by_domain[BURSAR_DOMAIN_COUNT];
-  uint64_t high_bytes; /* greatest live known since the tick before, at least live_bytes */
+  uint64_t high_bytes;  /* greatest live known since the tick before, at least live_bytes */
   uint64_t allocations; /* so far */
   uint64_t allocated_bytes;
   uint64_t outside_bytes[BURSAR_DOMAIN_COUNT]; /* what the `outside` sites held, by domain */
-  uint32_t first_undo; /* see below */
-  bool end;            /* __main__ finished here */
+  uint32_t first_undo;                         /* see below */
+  bool end;                                    /* __main__ finished here */
 };
 
 /* What `site` held at the tick before its first change after it.  To know all sites at tick k: start from each site's
@@ -87,12 +87,12 @@ struct bursar_model {
   struct bursar_reader *reader; /* owned: header (versions, pid), path, life, notes (what is damaged) */
   const char *mode;             /* "exact", "sample", "count" */
   const char *unit;             /* "requested" or "usable" bytes */
-  bool complete;                /* the books were closed: false where the program was killed, runs, or ran out of space */
+  bool complete; /* the books were closed: false where the program was killed, runs, or ran out of space */
   bool running;
 
   uint64_t peak_bytes;
   uint64_t peak_time_ns;
-  uint64_t peak_error_bytes; /* lane FREE may have made the true peak higher by so much */
+  uint64_t peak_error_bytes;                    /* lane FREE may have made the true peak higher by so much */
   uint64_t peak_by_domain[BURSAR_DOMAIN_COUNT]; /* sums of the sites */
   struct bursar_held live;
   uint64_t live_by_domain[BURSAR_DOMAIN_COUNT];
@@ -122,7 +122,7 @@ struct bursar_model {
   uint32_t node_count;
   struct bursar_model_code *codes;
   uint32_t code_count;
-  uint32_t name_count; /* different texts among functions and files */
+  uint32_t name_count;             /* different texts among functions and files */
   struct bursar_model_tick *ticks; /* in order of time */
   uint32_t tick_count;
   struct bursar_model_undo *undos;

@@ -1,0 +1,260 @@
+#include "report/json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FRAGMENTS_MAX (1u << 30)
+
+static void key(struct bursar_buffer *out, const char *name) {
+  bursar_buffer_char(out, '"');
+  bursar_buffer_text(out, name);
+  bursar_buffer_add(out, "\":", 2);
+}
+
+static void text_of(struct bursar_buffer *out, const char *name, const char *value) {
+  key(out, name);
+  bursar_escape_json(out, (struct bursar_text){value, (uint32_t)strlen(value)});
+}
+
+void bursar_json_number(struct bursar_buffer *out, const char *name, uint64_t value) {
+  key(out, name);
+  if (value == BURSAR_MODEL_UNKNOWN)
+    bursar_buffer_text(out, "null");
+  else
+    bursar_buffer_number(out, value);
+}
+
+void bursar_json_seconds(struct bursar_buffer *out, const char *name, uint64_t ns) {
+  key(out, name);
+  bursar_buffer_format(out, "%llu.%09llu", (unsigned long long)(ns / 1000000000u),
+                       (unsigned long long)(ns % 1000000000u));
+}
+
+static void boolean(struct bursar_buffer *out, const char *name, bool value) {
+  key(out, name);
+  bursar_buffer_text(out, value ? "true" : "false");
+}
+
+static void comma(struct bursar_buffer *out) { bursar_buffer_add(out, ",\n", 2); }
+
+/* --- frames ------------------------------------------------------------------------------------------------------ */
+
+static void code_fragment(struct bursar_buffer *out, const struct bursar_model *model, uint32_t code) {
+  bursar_buffer_text(out, "{\"function\":");
+  bursar_escape_json(out, model->codes[code].function);
+  bursar_buffer_text(out, ",\"file\":");
+  bursar_escape_json(out, model->codes[code].file);
+  bursar_buffer_text(out, ",\"line\":");
+}
+
+static void frame_end(struct bursar_buffer *out, const struct bursar_model_node *node) {
+  if (node->line)
+    bursar_buffer_number(out, node->line);
+  else
+    bursar_buffer_text(out, "null");
+  bursar_buffer_text(out, node->native ? ",\"native\":true}" : ",\"native\":false}");
+}
+
+/* Names are escaped once a function, not once a frame: a report has a hundred times more frames than functions. */
+struct fragments {
+  struct bursar_buffer text;
+  uint32_t *start; /* by code; the end is the next one's start */
+};
+
+static int make_fragments(const struct bursar_model *model, struct fragments *fragments) {
+  fragments->start = calloc((size_t)model->code_count + 1, sizeof *fragments->start);
+  if (!fragments->start)
+    return -1;
+  bursar_buffer_init(&fragments->text, FRAGMENTS_MAX);
+  for (uint32_t code = 0; code < model->code_count; code++) {
+    code_fragment(&fragments->text, model, code);
+    fragments->start[code + 1] = (uint32_t)fragments->text.used;
+  }
+  return fragments->text.failed;
+}
+
+static void stack(struct bursar_buffer *out, const struct bursar_model *model, const struct fragments *fragments,
+                  uint32_t at) {
+  key(out, "stack");
+  bursar_buffer_char(out, '[');
+  for (bool first = true; !bursar_model_is_root(at) && !out->failed; at = model->nodes[at].parent, first = false) {
+    const struct bursar_model_node *node = &model->nodes[at];
+    if (!first)
+      bursar_buffer_char(out, ',');
+    if (node->code == BURSAR_READER_NONE)
+      bursar_buffer_text(out, "{\"function\":null,\"file\":null,\"line\":");
+    else if (fragments)
+      bursar_buffer_add(out, fragments->text.data + fragments->start[node->code],
+                        fragments->start[node->code + 1] - fragments->start[node->code]);
+    else
+      code_fragment(out, model, node->code);
+    frame_end(out, node);
+  }
+  bursar_buffer_char(out, ']');
+}
+
+void bursar_json_stack(struct bursar_buffer *out, const struct bursar_model *model, uint32_t node) {
+  stack(out, model, NULL, node);
+}
+
+/* --- the object -------------------------------------------------------------------------------------------------- */
+
+static void write_site(struct bursar_buffer *out, const struct bursar_model *model, const struct fragments *fragments,
+                       const struct bursar_model_site *site) {
+  static const char *const phases[] = {"unknown", "startup", "main", "exit"};
+  bursar_buffer_char(out, '{');
+  text_of(out, "domain", bursar_model_domain(site->domain));
+  bursar_buffer_text(out, ",\"type\":");
+  bursar_escape_json(out, site->type);
+  bursar_buffer_char(out, ',');
+  bursar_json_number(out, "live_bytes", site->at.bytes);
+  bursar_buffer_char(out, ',');
+  bursar_json_number(out, "peak_bytes", site->peak.bytes);
+  bursar_buffer_char(out, ',');
+  bursar_json_number(out, "live_blocks", site->at.blocks);
+  bursar_buffer_char(out, ',');
+  bursar_json_number(out, "peak_blocks", site->peak.blocks);
+  bursar_buffer_char(out, ',');
+  bursar_json_number(out, "allocations", site->allocations);
+  bursar_buffer_char(out, ',');
+  bursar_json_number(out, "allocated_bytes", site->allocated_bytes);
+  bursar_buffer_char(out, ',');
+  bursar_json_number(out, "temporary_allocations", site->temporaries);
+  bursar_buffer_char(out, ',');
+  text_of(out, "phase", phases[site->root]);
+  bursar_buffer_char(out, ',');
+  boolean(out, "leak", site->leak);
+  bursar_buffer_char(out, ',');
+  stack(out, model, fragments, site->node);
+  bursar_buffer_char(out, '}');
+}
+
+static void write_totals(struct bursar_buffer *out, const struct bursar_model *model, bool at_end) {
+  const struct {
+    const char *name;
+    uint64_t value;
+  } numbers[] = {
+      {"live_bytes", at_end ? model->live.bytes : model->at.bytes},
+      {"live_blocks", at_end ? model->live.blocks : model->at.blocks},
+      {"peak_bytes", model->peak_bytes},
+      {"allocations", model->allocations},
+      {"frees", model->frees},
+      {"allocated_bytes", model->allocated_bytes},
+      {"temporary_allocations", model->temporaries},
+      {"temporary_within", model->temporary_within},
+      {"outside_allocations", model->outside_allocations},
+      {"folded_sites", model->folded_sites},
+      {"unresolved_frames", model->unresolved_frames},
+      {"deep_stacks", model->deep_stacks},
+      {"live_error_bytes", model->live_error_bytes},
+      {"peak_error_bytes", model->peak_error_bytes},
+  };
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    bursar_json_number(out, numbers[i].name, numbers[i].value);
+    comma(out);
+  }
+  bursar_json_seconds(out, "peak_time_s", model->peak_time_ns);
+  comma(out);
+  bursar_json_seconds(out, "live_time_s", model->at_time_ns);
+  comma(out);
+  bursar_json_seconds(out, "run_s", model->run_ns);
+  comma(out);
+}
+
+static void write_facts(struct bursar_buffer *out, const struct bursar_model *model, enum bursar_model_when when) {
+  static const char *const instants[] = {"end", "peak", "time"};
+  const struct bursar_reader *reader = model->reader;
+  bursar_json_number(out, "schema", BURSAR_JSON_SCHEMA);
+  comma(out);
+  text_of(out, "ledger", reader->path);
+  comma(out);
+  bursar_json_number(out, "pid", reader->header.pid);
+  comma(out);
+  text_of(out, "state", bursar_reader_life_name(reader->life));
+  comma(out);
+  boolean(out, "complete", model->complete);
+  comma(out);
+  text_of(out, "mode", model->mode);
+  comma(out);
+  text_of(out, "unit", model->unit);
+  comma(out);
+  text_of(out, "python_version", reader->header.python_version);
+  comma(out);
+  text_of(out, "bursar_version", reader->header.bursar_version);
+  comma(out);
+  key(out, "main_file");
+  bursar_escape_json(out, model->main_file);
+  comma(out);
+  text_of(out, "at", instants[when]);
+  comma(out);
+  boolean(out, "history_lossy", model->history_lossy);
+  comma(out);
+}
+
+static void write_lists(struct bursar_buffer *out, const struct bursar_model *model) {
+  key(out, "notes");
+  for (uint32_t i = 0; i < model->reader->note_count; i++) {
+    bursar_buffer_char(out, i ? ',' : '[');
+    bursar_escape_json(out, (struct bursar_text){model->reader->note[i], (uint32_t)strlen(model->reader->note[i])});
+  }
+  bursar_buffer_text(out, model->reader->note_count ? "]" : "[]");
+  comma(out);
+  key(out, "domains");
+  for (uint32_t domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    bursar_buffer_text(out, domain ? ",{" : "[{");
+    text_of(out, "domain", bursar_model_domain(domain));
+    bursar_buffer_char(out, ',');
+    bursar_json_number(out, "peak_bytes", model->peak_by_domain[domain]);
+    bursar_buffer_char(out, ',');
+    bursar_json_number(out, "end_bytes", model->live_by_domain[domain]);
+    bursar_buffer_char(out, '}');
+  }
+  bursar_buffer_char(out, ']');
+  comma(out);
+  key(out, "timeline");
+  bursar_buffer_char(out, '[');
+  for (uint32_t i = 0; i < model->tick_count && !out->failed; i++) {
+    bursar_buffer_text(out, i ? ",\n{" : "\n{");
+    bursar_json_seconds(out, "time_s", model->ticks[i].time_ns);
+    bursar_buffer_char(out, ',');
+    bursar_json_number(out, "live_bytes", model->ticks[i].live_bytes);
+    bursar_buffer_char(out, ',');
+    bursar_json_number(out, "high_bytes", model->ticks[i].high_bytes);
+    bursar_buffer_char(out, ',');
+    bursar_json_number(out, "allocations", model->ticks[i].allocations);
+    bursar_buffer_char(out, '}');
+  }
+  bursar_buffer_char(out, ']');
+  comma(out);
+}
+
+int bursar_json_write(const struct bursar_model *model, enum bursar_views_kind kind, enum bursar_model_when when,
+                      struct bursar_buffer *out, struct bursar_error *error) {
+  struct fragments fragments = {0};
+  int status = 0;
+  if (make_fragments(model, &fragments) != 0) {
+    status =
+        bursar_error_set(error, BURSAR_FAILED, "not enough memory for the names of %u functions", model->code_count);
+    goto out;
+  }
+  bursar_buffer_text(out, "{\n");
+  write_facts(out, model, when);
+  write_totals(out, model, when == BURSAR_MODEL_END);
+  write_lists(out, model);
+  key(out, "sites");
+  bursar_buffer_char(out, '[');
+  bool first = true;
+  for (uint32_t i = 0; i < model->site_count && !out->failed; i++) {
+    const struct bursar_model_site *site = &model->sites[i];
+    if ((kind == BURSAR_VIEWS_LEAKS && !site->leak) || (kind == BURSAR_VIEWS_TEMPORARY && !site->temporaries))
+      continue;
+    bursar_buffer_text(out, first ? "\n" : ",\n");
+    write_site(out, model, &fragments, site);
+    first = false;
+  }
+  bursar_buffer_text(out, "]\n}\n");
+out:
+  bursar_buffer_free(&fragments.text);
+  free(fragments.start);
+  return status;
+}

@@ -1,0 +1,126 @@
+#include "base/size.h"
+#include "report/views.h"
+
+/* One row a site: what it held, and where. */
+#define FIXED_COLUMNS 54 /* bar, share, size, blocks, domain, and the gaps */
+
+static void print_title(const struct bursar_view *view, const char *what) {
+  bursar_view_style(view, BURSAR_STYLE_BOLD);
+  bursar_buffer_text(view->out, what);
+  bursar_view_instant(view);
+  bursar_view_style(view, BURSAR_STYLE_PLAIN);
+  bursar_buffer_char(view->out, '\n');
+}
+
+static void print_headings(const struct bursar_view *view, const char *first) {
+  bursar_view_style(view, BURSAR_STYLE_DIM);
+  bursar_buffer_format(view->out, "%10s %7s %9s %8s  %-10s  %s\n", "", "share", first, "blocks", "domain",
+                       "function, line, callers");
+  bursar_view_style(view, BURSAR_STYLE_PLAIN);
+}
+
+static void print_where(const struct bursar_view *view, const struct bursar_model_site *site, unsigned taken) {
+  bursar_buffer_format(view->out, "  %-10s  ", bursar_model_domain(site->domain));
+  size_t room = view->width > taken ? view->width - taken : 0;
+  if (site->outside)
+    bursar_buffer_text(view->out, "(outside the GIL: no stack)");
+  else
+    bursar_view_stack(view, site->node, room < 16 ? 16 : room);
+  bursar_buffer_char(view->out, '\n');
+}
+
+static void print_row(const struct bursar_view *view, const struct bursar_model_site *site, struct bursar_held held,
+                      uint64_t whole) {
+  bursar_view_bar(view, held.bytes, whole, 10);
+  bursar_buffer_char(view->out, ' ');
+  bursar_view_share(view, held.bytes, whole);
+  bursar_buffer_char(view->out, ' ');
+  bursar_view_size(view, held.bytes);
+  bursar_buffer_char(view->out, ' ');
+  bursar_view_count(view, held.blocks);
+  print_where(view, site, FIXED_COLUMNS - 4);
+}
+
+void bursar_table_print(const struct bursar_view *view) {
+  const struct bursar_model *model = view->model;
+  uint64_t rest = 0, rest_bytes = 0;
+  print_title(view, "Held ");
+  print_headings(view, "bytes");
+  for (uint32_t i = 0; i < model->site_count && !view->out->failed; i++) {
+    const struct bursar_model_site *site = &model->sites[i];
+    if (!site->at.bytes)
+      continue;
+    if (i < BURSAR_VIEW_ROWS) {
+      print_row(view, site, site->at, model->at.bytes);
+      continue;
+    }
+    rest++;
+    rest_bytes += site->at.bytes;
+  }
+  if (rest)
+    bursar_view_rest(view, rest, "sites", rest_bytes, model->at.bytes);
+  if (!model->at.bytes)
+    bursar_buffer_text(view->out, "nothing was held\n");
+}
+
+void bursar_table_print_leaks(const struct bursar_view *view) {
+  const struct bursar_model *model = view->model;
+  uint64_t rows = 0, rest = 0, rest_bytes = 0, whole = 0;
+  char text[BURSAR_SIZE_TEXT];
+  for (uint32_t i = 0; i < model->site_count; i++)
+    if (model->sites[i].leak)
+      whole += model->sites[i].live.bytes;
+  print_title(view, "Allocated while __main__ ran, and still live ");
+  print_headings(view, "bytes");
+  for (uint32_t i = 0; i < model->site_count && !view->out->failed; i++) {
+    const struct bursar_model_site *site = &model->sites[i];
+    if (!site->leak)
+      continue;
+    if (rows++ < BURSAR_VIEW_ROWS) {
+      print_row(view, site, site->live, whole);
+      continue;
+    }
+    rest++;
+    rest_bytes += site->live.bytes;
+  }
+  if (rest)
+    bursar_view_rest(view, rest, "sites", rest_bytes, whole);
+  if (rows)
+    bursar_buffer_format(view->out, "%s in all\n", bursar_size_print(whole, text));
+  else
+    bursar_buffer_text(view->out, "nothing was left over\n");
+}
+
+void bursar_table_print_temporary(const struct bursar_view *view) {
+  const struct bursar_model *model = view->model;
+  uint64_t rows = 0, rest = 0, rest_count = 0;
+  char text[BURSAR_SIZE_TEXT], more[BURSAR_SIZE_TEXT];
+  bursar_view_style(view, BURSAR_STYLE_BOLD);
+  bursar_buffer_format(view->out, "Temporary allocations: freed before their thread's next %u\n",
+                       model->temporary_within ? model->temporary_within : 1);
+  bursar_view_style(view, BURSAR_STYLE_DIM);
+  bursar_buffer_format(view->out, "%10s %7s %9s %8s  %-10s  %s\n", "", "share", "temporary", "of all", "domain",
+                       "function, line, callers");
+  bursar_view_style(view, BURSAR_STYLE_PLAIN);
+  for (uint32_t i = 0; i < model->site_count && !view->out->failed; i++) {
+    const struct bursar_model_site *site = &model->sites[i];
+    if (!site->temporaries)
+      break;
+    if (rows++ >= BURSAR_VIEW_ROWS) {
+      rest++;
+      rest_count += site->temporaries;
+      continue;
+    }
+    bursar_view_bar(view, site->temporaries, model->temporaries, 10);
+    bursar_buffer_char(view->out, ' ');
+    bursar_view_share(view, site->temporaries, model->temporaries);
+    bursar_buffer_format(view->out, " %9s ", bursar_size_count(site->temporaries, text));
+    bursar_view_count(view, site->allocations);
+    print_where(view, site, FIXED_COLUMNS - 4);
+  }
+  if (rest)
+    bursar_buffer_format(view->out, "\xe2\x80\xa6 %s more sites: %s temporary allocations\n",
+                         bursar_size_count(rest, text), bursar_size_count(rest_count, more));
+  if (!rows)
+    bursar_buffer_text(view->out, "there were none\n");
+}
