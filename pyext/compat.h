@@ -46,6 +46,10 @@ static inline bursar_frame *bursar_frame_caller(const bursar_frame *frame) { ret
 static inline bursar_position bursar_frame_position(const bursar_frame *frame) { return frame->f_lasti; }
 static inline PyCodeObject *bursar_frame_code(const bursar_frame *frame) { return frame->f_code; }
 static inline PyObject *bursar_frame_globals(const bursar_frame *frame) { return frame->f_globals; }
+/* An address that says both which code and where in it, as long as the code lives. */
+static inline uintptr_t bursar_frame_place(const bursar_frame *frame) {
+  return (uintptr_t)PyBytes_AS_STRING(frame->f_code->co_code) + (uintptr_t)(2 * (intptr_t)frame->f_lasti);
+}
 /* The code unit that a position stands for; -1 before the start. */
 static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position position) { return position; }
 static inline Py_ssize_t bursar_code_units(PyCodeObject *code) { return PyBytes_GET_SIZE(code->co_code) / 2; }
@@ -111,6 +115,10 @@ static inline PyCodeObject *bursar_frame_code(const bursar_frame *frame) {
 
 static inline PyObject *bursar_frame_globals(const bursar_frame *frame) { return frame->f_globals; }
 
+static inline uintptr_t bursar_frame_place(const bursar_frame *frame) {
+  return (uintptr_t)bursar_frame_position(frame);
+}
+
 static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position position) {
   return position - (const _Py_CODEUNIT *)code->co_code_adaptive;
 }
@@ -128,6 +136,7 @@ static inline bursar_frame *bursar_frame_caller(const bursar_frame *frame) { ret
 static inline bursar_position bursar_frame_position(const bursar_frame *frame) { return 0; }
 static inline PyCodeObject *bursar_frame_code(const bursar_frame *frame) { return NULL; }
 static inline PyObject *bursar_frame_globals(const bursar_frame *frame) { return NULL; }
+static inline uintptr_t bursar_frame_place(const bursar_frame *frame) { return 0; }
 static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position position) { return -1; }
 static inline Py_ssize_t bursar_code_units(PyCodeObject *code) { return 0; }
 

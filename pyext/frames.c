@@ -11,32 +11,23 @@
 #define DEPTH_MAX (1u << 18)
 #define FINGERS 1024u       /* direct-mapped: frame address to place in the array */
 
-/* What goes with each frame seen; stays after a pop, for the next push of the same. */
-struct facet {
-  struct bursar_code_memo *memo;
-  uint32_t code; /* index in the ledger */
-  uint32_t line;
-  uint32_t parent;
-  uint32_t node;
-  uint32_t tags[BURSAR_DOMAIN_COUNT];
-};
-
 struct stack {
   struct bursar_frames hot;
   struct bursar_recent recent;
   struct bursar_frame_seen *seen;
-  struct facet *facets;
+  uint32_t *nodes;    /* by place in the stack; [0] is the root */
   uint32_t depth_max; /* length of both */
   uint32_t depth;     /* index of the top */
-  uint32_t root;
   uint64_t used;      /* when last switched to */
   uint32_t fingers[FINGERS];
 };
 
+struct bursar_step bursar_frames_steps[BURSAR_STEPS] __attribute__((aligned(64)));
+
 /* No frame has this address: a chain that ends here was never seen. */
 static const char nowhere;
 #define NOWHERE ((const bursar_frame *)(const void *)&nowhere)
-static const struct bursar_frame_seen unseen = {.frame = NOWHERE};
+static struct bursar_frame_seen unseen = {.frame = NOWHERE};
 static struct bursar_frames nobody = {.thread = (const PyThreadState *)(const void *)&nowhere, .top = &unseen};
 struct bursar_frames *bursar_frames_at_hand = &nobody;
 
@@ -57,26 +48,26 @@ static uint32_t finger(const bursar_frame *frame) {
 /* --- the stacks of threads -------------------------------------------------------------------------------------------- */
 
 static bool stack_grow(struct stack *stack, uint32_t depth) {
-  uint32_t bigger = stack->depth_max ? stack->depth_max : DEPTH_FIRST;
+  uint32_t old = stack->depth_max, bigger = old ? old : DEPTH_FIRST;
   while (bigger <= depth)
     bigger *= 2;
   if (bigger > DEPTH_MAX)
     return false;
   struct bursar_frame_seen *seen = bursar_pool_take(bigger * sizeof *seen);
-  struct facet *facets = bursar_pool_take(bigger * sizeof *facets);
-  if (!seen || !facets) {
+  uint32_t *nodes = bursar_pool_take(bigger * sizeof *nodes);
+  if (!seen || !nodes) {
     bursar_pool_give(seen, bigger * sizeof *seen);
-    bursar_pool_give(facets, bigger * sizeof *facets);
+    bursar_pool_give(nodes, bigger * sizeof *nodes);
     return false;
   }
-  if (stack->depth_max) {
-    memcpy(seen, stack->seen, stack->depth_max * sizeof *seen);
-    memcpy(facets, stack->facets, stack->depth_max * sizeof *facets);
-    bursar_pool_give(stack->seen, stack->depth_max * sizeof *seen);
-    bursar_pool_give(stack->facets, stack->depth_max * sizeof *facets);
+  if (old) {
+    memcpy(seen, stack->seen, old * sizeof *seen);
+    memcpy(nodes, stack->nodes, old * sizeof *nodes);
+    bursar_pool_give(stack->seen, old * sizeof *seen);
+    bursar_pool_give(stack->nodes, old * sizeof *nodes);
   }
   stack->seen = seen;
-  stack->facets = facets;
+  stack->nodes = nodes;
   stack->depth_max = bigger;
   stack->hot.top = &stack->seen[stack->depth];
   return true;
@@ -86,10 +77,9 @@ static bool stack_grow(struct stack *stack, uint32_t depth) {
 static void distrust(struct stack *stack) { stack->hot.top = &unseen; }
 
 static void forget(struct stack *stack) {
-  memset(stack->facets, 0, stack->depth_max * sizeof *stack->facets);
   memset(stack->fingers, 0, sizeof stack->fingers);
   stack->depth = 0;
-  stack->root = UINT32_MAX;
+  stack->nodes[0] = UINT32_MAX;
   distrust(stack);
 }
 
@@ -186,23 +176,25 @@ static bool compare(struct stack *stack, const bursar_frame *frame, struct chang
   }
 }
 
-static void resolve_one(struct stack *stack, uint32_t at, const bursar_frame *frame, uint32_t parent) {
-  struct facet *facet = &stack->facets[at];
-  stack->seen[at].frame = frame;
-  stack->fingers[finger(frame)] = at;
-  stack->seen[at].position = bursar_frame_position(frame);
+static __attribute__((noinline)) struct bursar_step *step_looked_up(struct bursar_step *step, const bursar_frame *frame, uintptr_t place,
+                                                             uint32_t parent) {
   PyCodeObject *code = bursar_frame_code(frame);
-  uint32_t id = UINT32_MAX, line = 0; /* an entry from C: the same node as its caller */
-  if (code) {
-    if (!facet->memo || facet->memo->code != code || facet->memo->table != code->co_linetable)
-      facet->memo = bursar_codes_find(code);
-    id = facet->memo ? facet->memo->id : 0;
-    line = facet->memo ? bursar_codes_line(facet->memo, stack->seen[at].position) : 0;
-  }
-  if (facet->node && facet->parent == parent && facet->code == id && facet->line == line)
-    return;
-  *facet = (struct facet){.memo = facet->memo, .code = id, .line = line, .parent = parent};
-  facet->node = code ? bursar_stacks_node(parent, id, line) : parent;
+  *step = (struct bursar_step){.place = place, .parent = parent, .node = parent}; /* an entry from C is no step at all */
+  if (!code)
+    return step;
+  struct bursar_code_memo *memo = bursar_codes_find(code);
+  if (!memo)
+    step->place = 0;
+  step->node = bursar_stacks_node(parent, memo ? memo->id : 0,
+                                  memo ? bursar_codes_line(memo, bursar_frame_position(frame)) : 0);
+  return step;
+}
+
+static inline struct bursar_step *step_of(const bursar_frame *frame, uint32_t parent) {
+  uintptr_t place = bursar_frame_place(frame);
+  struct bursar_step *step = bursar_frames_step(place, parent);
+  return BURSAR_LIKELY(step->place == place && step->parent == parent) ? step
+                                                                        : step_looked_up(step, frame, place, parent);
 }
 
 static bool is_main(const bursar_frame *frame) {
@@ -226,36 +218,44 @@ static void follow_main(const struct stack *stack, const struct change *change, 
   main_depth = found;
 }
 
-static bool update(struct stack *stack, const PyThreadState *thread) {
+/* Makes the stack what runs now.  Returns the last step to its top, NULL at its root; false where it is too deep. */
+static bool update(struct stack *stack, const PyThreadState *thread, struct bursar_step **last) {
   struct change change;
   if (!compare(stack, bursar_frame_top(thread), &change))
     return false;
   uint32_t depth = change.kept + change.fresh;
   if (depth >= stack->depth_max && !stack_grow(stack, depth))
     return false;
-  if (thread == main_thread)
+  if (thread == main_thread && (!main_depth || change.first <= main_depth))
     follow_main(stack, &change, depth);
-  if (stack->root != bursar_account.root) {
-    stack->root = bursar_account.root;
+  if (stack->nodes[0] != bursar_account.root) {
+    stack->nodes[0] = bursar_account.root;
     change.first = 1;
   }
-  uint32_t parent = change.first > 1 ? stack->facets[change.first - 1].node : stack->root;
-  for (uint32_t at = change.first; at <= depth; at++) {
-    resolve_one(stack, at, at <= change.kept ? stack->seen[at].frame : fresh[change.fresh - (at - change.kept)], parent);
-    parent = stack->facets[at].node;
+  /* The last step is asked for even where nothing changed: it holds the tags. */
+  if (change.first > depth)
+    change.first = depth;
+  *last = NULL;
+  for (uint32_t at = change.first ? change.first : 1; at <= depth; at++) {
+    const bursar_frame *frame = at <= change.kept ? stack->seen[at].frame : fresh[change.fresh - (at - change.kept)];
+    *last = step_of(frame, stack->nodes[at - 1]);
+    stack->nodes[at] = (*last)->node;
+    stack->seen[at] = (struct bursar_frame_seen){frame, bursar_frame_position(frame)};
+    stack->fingers[finger(frame)] = at;
   }
-  if (!depth && stack->facets[0].node != stack->root)
-    stack->facets[0] = (struct facet){.node = stack->root};
   stack->depth = depth;
   stack->hot.top = &stack->seen[depth];
+  stack->hot.node = &stack->nodes[depth];
+  stack->hot.parent = depth ? stack->nodes[depth - 1] : 0;
   return true;
 }
 
 uint32_t bursar_frames_tag(unsigned domain) {
   const PyThreadState *thread = bursar_thread();
   struct stack *stack = (struct stack *)bursar_frames_at_hand;
-  if (!thread || bursar_frames_at_hand == &nobody || stack->hot.thread != thread) {
-    if (!bursar_holds_main_gil())
+  struct bursar_step *step;
+  if (BURSAR_UNLIKELY(stack->hot.thread != thread)) {
+    if (!thread || !bursar_holds_main_gil())
       return 0;
     stack = stack_of(thread);
     if (!stack)
@@ -264,16 +264,20 @@ uint32_t bursar_frames_tag(unsigned domain) {
     bursar_frames_at_hand = &stack->hot;
     bursar_account_switch_gil(&stack->recent);
   }
-  if (!update(stack, thread)) {
+  if (!update(stack, thread, &step)) {
     bursar_account.writer.counts->deep_stacks++;
     forget(stack);
     return bursar_stacks_site(BURSAR_NODE_UNKNOWN, domain);
   }
-  struct facet *facet = &stack->facets[stack->depth];
-  if (!facet->tags[domain])
-    facet->tags[domain] = bursar_stacks_site(facet->node, domain);
-  memcpy(stack->hot.tags, facet->tags, sizeof stack->hot.tags);
-  return facet->tags[domain];
+  if (!step) { /* no frame runs: the root */
+    for (unsigned d = 0; d < BURSAR_DOMAIN_COUNT; d++)
+      stack->hot.tags[d] = bursar_stacks_site(stack->nodes[0], d);
+    return stack->hot.tags[domain];
+  }
+  if (BURSAR_UNLIKELY(!step->tags[domain]))
+    step->tags[domain] = bursar_stacks_site(step->node, domain);
+  memcpy(stack->hot.tags, step->tags, sizeof stack->hot.tags);
+  return step->tags[domain];
 }
 
 void bursar_frames_start(const PyThreadState *thread, const PyObject *globals) {
@@ -285,6 +289,7 @@ void bursar_frames_start(const PyThreadState *thread, const PyObject *globals) {
 void bursar_frames_moved(void) {
   for (uint32_t i = 0; i < stack_count; i++)
     forget(stacks[i]);
+  memset(bursar_frames_steps, 0, sizeof bursar_frames_steps);
   if (!bursar_account.active)
     bursar_codes_clear();
 }
@@ -295,4 +300,5 @@ void bursar_frames_block_ended(const void *p) {
   /* A new code object may get the same address, the same frame and the same position. */
   for (uint32_t i = 0; i < stack_count; i++)
     distrust(stacks[i]);
+  memset(bursar_frames_steps, 0, sizeof bursar_frames_steps);
 }

@@ -1,6 +1,8 @@
 #include "hooks.h"
 
 #include "account/hot.h"
+#include <string.h>
+
 #include "frames.h"
 
 /* The allocators that were there.  Our own keep their contexts, so that a call which reads a half-replaced allocator (RAW
@@ -19,6 +21,10 @@ static void expect_many_gils(void);
 
 /* --- OBJ and MEM: under a GIL ----------------------------------------------------------------------------------------- */
 
+/* Sizes below this never reach another domain inside pymalloc (but for want of memory, when the block is booked twice and
+ * the second booking finds and ends the first), so they need no note that we are inside. */
+static size_t plain_size;
+
 static __attribute__((noinline)) void *book_slowly(void *p, size_t size, unsigned domain) {
   if (!bursar_account.active)
     return p;
@@ -32,20 +38,36 @@ static __attribute__((noinline)) void *book_slowly(void *p, size_t size, unsigne
   return p;
 }
 
+static __attribute__((noinline)) void *book_rarity(void *p, size_t size, uint32_t tag, unsigned domain) {
+  bursar_account_alloc_gil(p, size, tag, domain);
+  return p;
+}
+
 static inline __attribute__((always_inline)) void *book(void *p, size_t size, unsigned domain) {
   if (BURSAR_UNLIKELY(!p))
     return p;
   uint32_t tag = bursar_frames_tag_seen(domain);
-  if (BURSAR_LIKELY(tag != 0) && BURSAR_LIKELY(bursar_hot_alloc(p, size, tag, domain)))
-    return p;
-  return book_slowly(p, size, domain);
+  if (BURSAR_UNLIKELY(!tag))
+    return book_slowly(p, size, domain);
+  if (BURSAR_UNLIKELY(!bursar_hot_alloc(p, size, tag, domain)))
+    return book_rarity(p, size, tag, domain);
+  return p;
 }
 
-static inline __attribute__((always_inline)) void *hooked_malloc(size_t size, unsigned domain) {
+static inline __attribute__((always_inline)) void *guarded_malloc(size_t size, unsigned domain) {
   inside = true;
   void *p = under[domain].malloc(under[domain].ctx, size);
   inside = false;
   return book(p, size, domain);
+}
+
+static __attribute__((noinline)) void *obj_malloc_guarded(size_t size) { return guarded_malloc(size, BURSAR_DOMAIN_OBJ); }
+static __attribute__((noinline)) void *mem_malloc_guarded(size_t size) { return guarded_malloc(size, BURSAR_DOMAIN_MEM); }
+
+static inline __attribute__((always_inline)) void *hooked_malloc(size_t size, unsigned domain) {
+  if (BURSAR_UNLIKELY(size - 1 >= plain_size))
+    return domain == BURSAR_DOMAIN_OBJ ? obj_malloc_guarded(size) : mem_malloc_guarded(size);
+  return book(under[domain].malloc(under[domain].ctx, size), size, domain);
 }
 
 static inline __attribute__((always_inline)) void *hooked_calloc(size_t count, size_t size, unsigned domain) {
@@ -55,10 +77,16 @@ static inline __attribute__((always_inline)) void *hooked_calloc(size_t count, s
   return book(p, count * size, domain); /* no overflow: it was served */
 }
 
+static __attribute__((noinline)) void free_rarity(void *p, unsigned domain) {
+  bursar_account_free_gil(p, domain);
+  under[domain].free(under[domain].ctx, p);
+}
+
 static inline __attribute__((always_inline)) void hooked_free(void *p, unsigned domain) {
   if (BURSAR_UNLIKELY(!bursar_hot_free(p, domain)))
-    bursar_account_free_gil(p, domain);
-  under[domain].free(under[domain].ctx, p);
+    free_rarity(p, domain);
+  else
+    under[domain].free(under[domain].ctx, p);
 }
 
 /* The old entry is retired before the call, since the address may be handed out again inside it, and put back where the
@@ -180,6 +208,8 @@ static void expect_many_gils(void) {
 }
 
 void bursar_hooks_install(void) {
+  const char *name = _PyMem_GetCurrentAllocatorName();
+  plain_size = name && strncmp(name, "pymalloc", 8) == 0 ? 512 - 4 * sizeof(size_t) : 0; /* debug hooks add three words */
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     if (installed[domain])
       continue;

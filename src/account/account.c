@@ -209,10 +209,11 @@ static void remember(const void *p) {
   }
 }
 
-void bursar_account_pause_gil(const void *p, struct bursar_site *site) {
+/* The rare things a free meets: a new peak, the clock, temporaries over more than one allocation. */
+static void pause_gil(const void *p, struct bursar_site *site) {
   if ((int64_t)BURSAR_BOOKS->live > bursar_account.trigger)
     new_high();
-  if (bursar_account.countdown <= 0) {
+  if (bursar_account.countdown < 0) {
     bursar_journal_look();
     if (bursar_account.writer.failed)
       break_off();
@@ -267,8 +268,8 @@ void bursar_account_retire_gil(const void *p, struct bursar_record record, unsig
     bursar_account_retire_free(p, record, domain);
     return;
   }
-  if ((int64_t)BURSAR_BOOKS->live > bursar_account.trigger || --bursar_account.countdown <= 0)
-    bursar_account_pause_gil(p, site);
+  if ((int64_t)BURSAR_BOOKS->live > bursar_account.trigger || bursar_account.countdown < 0)
+    pause_gil(p, site);
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
   if (p == bursar_account.last) {
@@ -323,6 +324,7 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
 /* --- lane FREE ----------------------------------------------------------------------------------------------------- */
 
 static void free_lane_moved(int64_t bytes) {
+  add(&bursar_account.free_events, 1);
   __atomic_fetch_sub(&bursar_account.trigger, bytes, __ATOMIC_RELAXED);
   uint64_t total = (uint64_t)bursar_account_live(), seen = load(&BURSAR_BOOKS->free_high);
   while ((int64_t)total > (int64_t)seen &&

@@ -53,6 +53,7 @@ struct bursar_account {
   uint32_t root;              /* enum: the root node of stacks found now */
   int64_t level;              /* the total that trigger stands for: trigger = level - what lane FREE holds */
   uint64_t started_ns;
+  uint64_t free_events;       /* of lane FREE, so that others see whether it moved */
   struct bursar_recent *recent; /* of the thread at hand */
   struct bursar_recent *recents;
   struct bursar_provider provider;
@@ -91,8 +92,6 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
 void bursar_account_free_gil(void *p, unsigned domain);
 /* Books the end of a block that was taken out of the live table. */
 void bursar_account_retire_gil(const void *p, struct bursar_record record, unsigned domain);
-/* The rare things a free meets: a new peak, the clock, temporaries over more than one allocation. */
-void bursar_account_pause_gil(const void *p, struct bursar_site *site);
 /* Another thread is at hand. */
 void bursar_account_switch_gil(struct bursar_recent *recent);
 

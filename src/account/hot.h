@@ -14,8 +14,6 @@
  * stores in program order). */
 #define BURSAR_IN_ORDER() __asm__ volatile("" ::: "memory")
 
-void bursar_journal_touch(struct bursar_site *site);
-
 static inline struct bursar_site *bursar_hot_site(uint32_t tag) {
   return (struct bursar_site *)((char *)bursar_account.numbered + (tag & ~BURSAR_CELL_LOW));
 }
@@ -50,19 +48,20 @@ static inline void bursar_hot_debit(struct bursar_site *site, uint64_t intent, s
   books->live -= size;
 }
 
+/* Both halves below decide before they change anything, and leave what is rare to a call in tail position: so the hooks
+ * keep no more in registers than the pointer and the size. */
+
 /* Books p, just allocated, at the site.  True: done; false: call bursar_account_alloc_gil instead (nothing is booked). */
-static inline bool bursar_hot_alloc(void *p, size_t size, uint32_t tag, unsigned domain) {
+static inline __attribute__((always_inline)) bool bursar_hot_alloc(void *p, size_t size, uint32_t tag, unsigned domain) {
   uintptr_t address = (uintptr_t)p;
   uint32_t *leaf = bursar_live_top[address >> BURSAR_LEAF_SHIFT];
   if (BURSAR_UNLIKELY(size - 17 >= bursar_account.plain_limit || (address & 15) || !leaf))
     return false;
   uint32_t *cell = leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1));
   struct bursar_site *site = bursar_hot_site(tag);
-  /* A cell that is taken: the block's end was never seen. */
-  if (BURSAR_UNLIKELY(*cell))
+  /* A cell that is taken: the block's end was never seen.  Another epoch: what the site held must be saved first. */
+  if (BURSAR_UNLIKELY(*cell) || BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch))
     return false;
-  if (BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch))
-    bursar_journal_touch(site);
   uint64_t entry = (uint64_t)size << 32 | tag;
   bursar_account.last = p;
   bursar_hot_credit(site, entry, size, domain);
@@ -71,7 +70,7 @@ static inline bool bursar_hot_alloc(void *p, size_t size, uint32_t tag, unsigned
 }
 
 /* Books the end of p, before it is freed.  True: done, or not ours; false: call bursar_account_free_gil instead. */
-static inline bool bursar_hot_free(void *p, unsigned domain) {
+static inline __attribute__((always_inline)) bool bursar_hot_free(void *p, unsigned domain) {
   uintptr_t address = (uintptr_t)p;
   uint32_t *leaf = bursar_live_top[address >> BURSAR_LEAF_SHIFT];
   if (BURSAR_UNLIKELY(!leaf))
@@ -83,14 +82,11 @@ static inline bool bursar_hot_free(void *p, unsigned domain) {
   if (BURSAR_UNLIKELY((tag & BURSAR_CELL_LOW) != BURSAR_CELL_BIG || (address & 15)))
     return false;
   struct bursar_site *site = bursar_hot_site(tag);
-  if (BURSAR_UNLIKELY((int64_t)BURSAR_BOOKS->live > bursar_account.trigger || --bursar_account.countdown <= 0))
-    bursar_account_pause_gil(p, site);
-  if (BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch)) {
-    if (site->epoch == BURSAR_EPOCH_FREE_LANE)
-      return false;
-    bursar_journal_touch(site);
-  }
-  if (p == bursar_account.last) {
+  /* A new peak, or time to look at the clock, or a site whose past must be saved (lane FREE's are always so). */
+  if (BURSAR_UNLIKELY((int64_t)BURSAR_BOOKS->live > bursar_account.trigger) ||
+      BURSAR_UNLIKELY(--bursar_account.countdown < 0) || BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch))
+    return false;
+  if (BURSAR_UNLIKELY(p == bursar_account.last)) {
     bursar_account.last = NULL;
     site->temporaries++;
   }

@@ -13,7 +13,7 @@
 #define LOOK_MOST 4096             /* frees between two looks, at most */
 #define UNDO_AHEAD 4096u           /* records for which there is always room when an interval opens, if the disk allows */
 
-static uint64_t last_look, last_tick;
+static uint64_t last_look, last_tick; /* since the start */
 static int32_t stride; /* countdown's reload */
 static uint64_t high;  /* greatest total seen since the last tick */
 
@@ -107,8 +107,13 @@ void bursar_journal_touch(struct bursar_site *site) {
   site->epoch = books->epoch;
 }
 
-void bursar_journal_peak(uint64_t total) {
-  struct bursar_books *books = BURSAR_BOOKS;
+/* What lane FREE holds is saved with each peak, unless it has not moved since. */
+static void save_free_lane(struct bursar_books *books) {
+  static uint64_t saved;
+  uint64_t events = __atomic_load_n(&bursar_account.free_events, __ATOMIC_ACQUIRE);
+  if (events == saved)
+    return;
+  saved = events;
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     const struct bursar_site *site = &bursar_account.sites[domain];
     books->peak_free_bytes[domain] = __atomic_load_n(&site->alloc_bytes, __ATOMIC_RELAXED) -
@@ -116,7 +121,13 @@ void bursar_journal_peak(uint64_t total) {
     books->peak_free_blocks[domain] =
         __atomic_load_n(&site->allocs, __ATOMIC_RELAXED) - __atomic_load_n(&site->frees, __ATOMIC_RELAXED);
   }
-  books->peak_ns = bursar_prim_now_coarse() - bursar_account.started_ns;
+}
+
+void bursar_journal_peak(uint64_t total) {
+  struct bursar_books *books = BURSAR_BOOKS;
+  save_free_lane(books);
+  /* A busy program has looked at the clock within the last millisecond; a quiet one can afford to do so now. */
+  books->peak_ns = stride >= LOOK_MOST / 16 ? last_look : bursar_prim_now_coarse() - bursar_account.started_ns;
   books->epoch++;
   books->peak_epoch = books->epoch;
   BURSAR_IN_ORDER(); /* until the peak itself is written a reader sees live above it, and takes now as the peak */
@@ -177,7 +188,7 @@ void bursar_journal_look(void) {
   if (wanted > 2 * (uint64_t)stride)
     wanted = 2 * (uint64_t)stride;
   stride = wanted < 8 ? 8 : wanted > LOOK_MOST ? LOOK_MOST : (int32_t)wanted;
-  bursar_account.countdown = bursar_account.within > 1 ? 1 : stride;
+  bursar_account.countdown = bursar_account.within > 1 ? 0 : stride;
   uint64_t total = (uint64_t)bursar_account_live();
   if (total > high)
     high = total;
@@ -189,7 +200,7 @@ int bursar_journal_start(void) {
   stride = 64;
   last_look = last_tick = high = 0;
   counts()->tick_interval_ns = FIRST_INTERVAL;
-  bursar_account.countdown = bursar_account.within > 1 ? 1 : stride;
+  bursar_account.countdown = bursar_account.within > 1 ? 0 : stride;
   BURSAR_BOOKS->epoch = 1;
   return bursar_journal_tick(0) ? 0 : -1;
 }
