@@ -56,9 +56,8 @@ class Bench:
     def __init__(self, options: argparse.Namespace, missing: dict[str, str]) -> None:
         self.options = options
         self.missing = missing
-        self.work: Path = options.work
-        self.venv = self.work / "venv"
-        self.scratch = self.work / "run"
+        self.venv: Path = options.work / "venv"
+        self.scratch: Path = options.work / "run"
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
         scale = QUICK_SCALE if options.quick else 1.0
@@ -140,7 +139,7 @@ class Bench:
     def facts(self, ledger: Path) -> dict[str, Any]:
         """What the ledger itself says was paid for, and the small blocks that were live at the peak."""
         command = [str(self.venv / "bin" / "bursar"), "report", str(ledger), "--format", "json"]
-        result = subprocess.run(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        result = subprocess.run(command, env=self.env, capture_output=True, check=False)
         if result.returncode != 0:
             return {"report_failure": result.stderr.decode("utf-8", "replace").strip()}
         facts = json.loads(result.stdout)
@@ -215,13 +214,14 @@ def names(choices: Sequence[str], what: str) -> Any:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--only", type=names(list(WORKLOADS), "workload"), default=list(WORKLOADS), metavar="WORKLOAD,…")
-    parser.add_argument("--tools", type=names(list(TOOLS), "tool"), default=list(TOOLS), metavar="TOOL,…")
+    parser = argparse.ArgumentParser(prog="bench/run.py", description=(__doc__ or "").splitlines()[0])
+    workloads, tools = list(WORKLOADS), list(TOOLS)
+    parser.add_argument("--only", type=names(workloads, "workload"), default=workloads, metavar="WORKLOAD,…")
+    parser.add_argument("--tools", type=names(tools, "tool"), default=tools, metavar="TOOL,…")
     parser.add_argument("--pairs", type=int, default=5, help="pairs for each tool (5)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the work and one pair: shows that it runs, nothing more")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work, one pair: to see that it runs")
     parser.add_argument("--timeout", type=float, default=150, help="seconds after which one run is given up (150)")
-    parser.add_argument("--cell-seconds", type=float, default=15, help="seconds after which a slow peer gets no further pair (15)")
+    parser.add_argument("--cell-seconds", type=float, default=15, help="after so many a slow peer gets no further pair (15)")
     parser.add_argument("--merge", action="store_true", help="keep what build/bench.json holds and is not measured now")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="where peers and captures go")
     parser.add_argument("--no-instructions", action="store_true", help="leave out the count under callgrind")
@@ -236,7 +236,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def instructions(venv: Path) -> dict[str, Any]:
     command = [str(venv / "bin" / "python"), str(ROOT / "bench" / "instructions.py"), "--format", "json"]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         return {"failure": (result.stderr.strip().splitlines() or ["no output"])[-1]}
     counted: dict[str, Any] = json.loads(result.stdout)

@@ -1,4 +1,4 @@
-"""Start a command from a process of a few megabytes and print what it cost: CPU seconds, wall seconds, peak bytes, status.
+"""Start a command from a small process and print what it cost: CPU seconds, wall seconds, peak bytes, exit status.
 
 A child's peak memory begins with that of the process it was started from, so that a large parent would hide the peak of
 a small child. This one imports nothing that it can do without; measure.py runs it with -I -S.

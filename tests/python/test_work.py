@@ -1,0 +1,78 @@
+"""The hot path's work, counted under callgrind: counts come out the same each time, so that a regression must fail.
+
+The bounds stand in bench/instructions.py, which `make bench` prints from as well.
+"""
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCH = Path(__file__).resolve().parents[2] / "bench" / "instructions.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bursar_bench_instructions", BENCH)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+instructions = load()
+EXACT_CASES = [case for case in instructions.CASES if case not in instructions.INEXACT]
+
+
+@pytest.fixture(scope="module")
+def added():
+    """What bursar adds to an event, by state and case. Fails, and says so, where valgrind is missing."""
+    return instructions.measure(sys.executable)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("case", EXACT_CASES)
+@pytest.mark.parametrize("state", ["off", "imported"])
+def test_off_adds_not_one_instruction(added, state, case):
+    work = added[state][case]
+    assert (work.instructions, work.syscalls, work.allocators) == (0, 0, 0)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("case", instructions.CASES)
+def test_exact_stays_within_its_bound(added, case):
+    work = added["exact"][case]
+    # A cost is believed only beside the events that it paid for.
+    assert (work.booked_allocations, work.booked_frees) == pytest.approx(instructions.BOOKED[case], abs=0.01)
+    assert 10 < work.instructions <= instructions.BOUNDS[case]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("case", instructions.CASES)
+def test_exact_makes_no_system_call_and_no_allocation(added, case):
+    # Kept blocks fill the table of live blocks: it grows by the page, and is as rare as one event in a thousand.
+    rare = 0.001 if case in instructions.INEXACT else 0
+    work = added["exact"][case]
+    assert abs(work.syscalls) <= rare
+    assert abs(work.allocators) <= rare
+
+
+def test_the_measure_sees_what_is_added(tmp_path):
+    """A measure that sees nothing would let everything pass. One more block an event, and larger than the pools serve,
+    is more instructions and calls into malloc."""
+    program = instructions.PROGRAM
+    heavier = program.replace("itertools.repeat(left, count)", "map(bytes, itertools.repeat(600, count))")
+    assert heavier != program
+    each = {}
+    for name, text in (("plain", program), ("heavier", heavier)):
+        folder = tmp_path / name
+        folder.mkdir()
+        instructions.write_program(folder, text)
+        runs = [instructions.count_once(sys.executable, "none", "pair", n, folder) for n in (2000, 4000)]
+        each[name] = (runs[1] - runs[0]).each(2000)
+    more = each["heavier"] - each["plain"]
+    assert more.instructions >= 100
+    assert more.allocators >= 2
