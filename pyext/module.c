@@ -312,4 +312,5 @@ static struct PyModuleDef definition = {
     NULL,
 };
 
+PyMODINIT_FUNC PyInit__bursar(void);
 PyMODINIT_FUNC PyInit__bursar(void) { return PyModuleDef_Init(&definition); }
