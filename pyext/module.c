@@ -219,6 +219,33 @@ static PyObject *bursar_unmark(PyObject *module, PyObject *arg) {
   return PyLong_FromLongLong(bursar_account_unmark((int)mark));
 }
 
+/* Figures that are kept without allocating: what track() compares must not be in them.  Closes the mark (-1: none). */
+static PyObject *bursar_read(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+  int64_t cells[6] = {0};
+  Py_buffer into;
+  long mark = count == 2 ? PyLong_AsLong(args[1]) : -1;
+  if (count != 2)
+    PyErr_SetString(PyExc_TypeError, "read() takes a buffer and a mark");
+  if (PyErr_Occurred() || PyObject_GetBuffer(args[0], &into, PyBUF_WRITABLE) != 0)
+    return NULL;
+  if (mark >= 0)
+    cells[5] = bursar_account_unmark((int)mark);
+  struct bursar_tally all = bursar_account_totals();
+  cells[0] = bursar_account_live();
+  cells[1] = (int64_t)BURSAR_BOOKS->peak > cells[0] ? (int64_t)BURSAR_BOOKS->peak : cells[0];
+  cells[2] = (int64_t)all.allocs;
+  cells[3] = (int64_t)all.frees;
+  cells[4] = (int64_t)all.alloc_bytes;
+  if (into.len == (Py_ssize_t)sizeof cells)
+    memcpy(into.buf, cells, sizeof cells);
+  else
+    PyErr_SetString(PyExc_ValueError, "read() needs room for six 64-bit integers");
+  PyBuffer_Release(&into);
+  if (PyErr_Occurred())
+    return NULL;
+  Py_RETURN_NONE;
+}
+
 /* The program's exit, after all other exit handlers: ours was registered first. */
 static PyObject *bursar_finish(PyObject *module, PyObject *unused) {
   if (!process.under_run || process.pid != getpid())
@@ -297,6 +324,7 @@ static PyMethodDef functions[] = {
     {"create", bursar_create, METH_VARARGS, "Makes a ledger file and returns its path."},
     {"live_bytes", bursar_live_bytes, METH_NOARGS, "Live bytes over the tracked domains; -1 while the books are closed."},
     {"counters", bursar_counters, METH_NOARGS, "Live bytes, peak bytes, allocations, frees, allocated bytes."},
+    {"read", (PyCFunction)(void (*)(void))bursar_read, METH_FASTCALL, "Writes the counters and a mark's peak, which it closes."},
     {"mark", bursar_mark, METH_NOARGS, "Begins to watch for the greatest live bytes."},
     {"unmark", bursar_unmark, METH_O, "Ends it and returns them."},
     {"boot", bursar_boot, METH_O, "Starts as BURSAR_RUN says."},

@@ -8,19 +8,8 @@ from types import TracebackType
 
 from . import _books, _bursar
 
-# Where counters() has them; the second is the whole run's peak, in whose place the block's own peak is kept.
-_LIVE, _PEAK, _ALLOCATIONS, _FREES, _ALLOCATED = range(5)
-
-
-def _read(into: array[int]) -> None:
-    """Take a reading.  All that it allocates comes after the reading, and is freed when it returns."""
-    (
-        into[_LIVE],
-        into[_PEAK],
-        into[_ALLOCATIONS],
-        into[_FREES],
-        into[_ALLOCATED],
-    ) = _bursar.counters()
+# Where _bursar.read() puts them.
+_LIVE, _RUN_PEAK, _ALLOCATIONS, _FREES, _ALLOCATED, _PEAK = range(6)
 
 
 class Track:
@@ -30,16 +19,14 @@ class Track:
     cost of keeping the figures is not in them: an empty block has zeros.
     """
 
-    # The figures are the sums over stretches between readings.  A stretch begins with two readings, so that what a
-    # reading itself costs is known and taken off, and everything is kept in arrays made before, which allocate
-    # nothing when they are written.
-    __slots__ = ("_first", "_base", "_last", "_sums", "_mark", "_open", "_entered", "_ticket", "_lock")
+    # The figures are the sums over stretches between readings, and a reading is written to an array made before: from
+    # the reading that begins a stretch to the one that ends it nothing here allocates.
+    __slots__ = ("_base", "_last", "_sums", "_mark", "_open", "_entered", "_ticket", "_lock")
 
     def __init__(self) -> None:
-        self._first = array("q", bytes(40))
-        self._base = array("q", bytes(40))
-        self._last = array("q", bytes(40))
-        self._sums = array("q", bytes(40))
+        self._base = array("q", bytes(48))
+        self._last = array("q", bytes(48))
+        self._sums = array("q", bytes(48))
         self._mark = -1
         self._open = False
         self._entered = False
@@ -56,9 +43,7 @@ class Track:
             _books.give_back(self._ticket)
             raise
         self._entered = self._open = True
-        self._lock.acquire()
         self._begin()
-        self._lock.release()
         return self
 
     def __exit__(
@@ -69,26 +54,17 @@ class Track:
             _books.give_back(self._ticket)
 
     def _begin(self) -> None:
-        """Begin a stretch: what is done between two readings here is what _end() does around the block."""
-        last = self._last
-        _read(last)
-        last[_PEAK] = _bursar.unmark(self._mark)
-        _read(self._first)
-        self._mark = _bursar.mark()
-        last[_PEAK] = _bursar.unmark(self._mark)
-        _read(self._base)
+        """Begin a stretch, with a mark that is open already; the mark is set anew, at the same live bytes."""
+        _bursar.read(self._base, self._mark)
         self._mark = _bursar.mark()
 
     def _end(self) -> None:
         """End a stretch and add it to the sums."""
-        sums = self._sums
-        peak = _bursar.unmark(self._mark)
-        _read(self._last)
-        first, base, last = self._first, self._base, self._last
-        sums[_PEAK] = max(sums[_PEAK], sums[_LIVE] + peak - base[_LIVE])
-        sums[_LIVE] += last[_LIVE] - base[_LIVE]
-        for count in (_ALLOCATIONS, _FREES, _ALLOCATED):
-            sums[count] += last[count] - 2 * base[count] + first[count]
+        _bursar.read(self._last, self._mark)
+        sums, base, last = self._sums, self._base, self._last
+        sums[_PEAK] = max(sums[_PEAK], sums[_LIVE] + last[_PEAK] - base[_LIVE])
+        for which in (_LIVE, _ALLOCATIONS, _FREES, _ALLOCATED):
+            sums[which] += last[which] - base[which]
 
     def _close(self) -> None:
         """Take the final figures: at the block's end, or when the books close before it."""
@@ -106,10 +82,12 @@ class Track:
             if self._open:
                 self._end()
                 self._mark = _bursar.mark()
-                self._begin()
-            return self._sums[which]
+            figure = self._sums[which]
         finally:
             self._lock.release()
+            if self._open:
+                self._begin()
+        return figure
 
     @property
     def peak_bytes(self) -> int:
