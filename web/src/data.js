@@ -204,7 +204,7 @@ class Rewind {
       if (stops[middle] < tick) low = middle + 1;
       else high = middle;
     }
-    if (low === stops.length) return low - 1;
+    if (low === stops.length) return Math.max(0, low - 1);
     if (low > 0 && tick - stops[low - 1] < stops[low] - tick) return low - 1;
     return low;
   }

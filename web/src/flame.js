@@ -6,6 +6,8 @@ const MIN_TEXT = 34; // pixels of a frame before it is worth a word
 const MIN_FRAME = 0.4; // pixels; what is narrower is not drawn
 const FONT = 12;
 const ZOOM_MS = 170;
+const LEAST_ROWS = 12;
+const SPLINTER = 0.005; // of the whole: what is less does not make the flamegraph higher
 
 class Flame {
   /** `on`: {select(node), hover(node, x, y), zoom(node)}; `describe(node)` is the text a screen reader gets. */
@@ -25,7 +27,7 @@ class Flame {
     this.window = [0, 1];
     this.animation = 0;
     this.frameRequest = 0;
-    this.draws = 0;
+    this.rows = 0;
     this.listen();
     new ResizeObserver(() => this.resize()).observe(host);
   }
@@ -45,13 +47,20 @@ class Flame {
     this.self = self;
     this.order = order;
     this.left = placeNodes(this.tree, totals, order);
-    let deepest = 0;
+    let deepest = 0; // of all frames, and of those that are more than a splinter
+    let body = 0;
     const { depth } = this.tree;
-    for (let i = 1; i < totals.length; i++) if (totals[i] > 0 && depth[i] > deepest) deepest = depth[i];
-    this.deepest = deepest;
+    const splinter = totals[VIRTUAL_ROOT] * SPLINTER;
+    for (let i = 1; i < totals.length; i++) {
+      if (totals[i] > 0 && depth[i] > deepest) deepest = depth[i];
+      if (totals[i] > splinter && depth[i] > body) body = depth[i];
+    }
     while (this.zoomed !== VIRTUAL_ROOT && totals[this.zoomed] <= 0) this.zoomed = this.tree.parent[this.zoomed];
     while (this.selected !== VIRTUAL_ROOT && totals[this.selected] <= 0) this.selected = this.tree.parent[this.selected];
     this.spacer.style.height = `${(deepest + 1) * ROW + 4}px`;
+    // As high as it needs, up to what the style sheet allows; never lower again, so that nothing below it jumps.
+    this.rows = Math.max(this.rows, body + 3, LEAST_ROWS);
+    this.host.style.height = `${this.rows * ROW}px`;
     this.window = this.windowOf(this.zoomed);
     this.announce();
     this.redraw();
@@ -113,6 +122,7 @@ class Flame {
     this.canvas.height = Math.round(height * ratio);
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${height}px`;
+    this.canvas.style.marginBottom = `${-height}px`; // it lies over the spacer that gives the scroll bar its length
     this.width = width;
     this.height = height;
     this.ratio = ratio;
@@ -175,7 +185,6 @@ class Flame {
       this.drawFrame(i, x0, x1 - x0, row * ROW - scroll, row < zoomDepth);
     }
     this.drawRing(this.selected, from, to, scale, scroll);
-    this.draws++;
   }
 
   drawFrame(node, x, width, y, above) {
@@ -199,21 +208,17 @@ class Flame {
     const fits = Math.floor(room / this.charWidth);
     if (fits < 2) return;
     const name = node === VIRTUAL_ROOT ? this.rootText() : tree.name(node);
-    let text = name;
-    if (fits > name.length + 3) {
-      const place = tree.place(node);
-      if (place !== "") {
-        const rest = fits - name.length - 2;
-        text = `${name}  ${place.length > rest ? shorten(place, rest) : place}`;
-        pen.fillText(name, x, y, room);
-        pen.globalAlpha = 0.62;
-        pen.fillText(text.slice(name.length), x + pen.measureText(name).width, y, room - pen.measureText(name).width);
-        pen.globalAlpha = 1;
-        return;
-      }
+    if (name.length > fits) {
+      pen.fillText(`${name.slice(0, fits - 1)}…`, x, y, room);
+      return;
     }
-    if (name.length > fits) text = `${name.slice(0, fits - 1)}…`;
-    pen.fillText(text, x, y, room);
+    pen.fillText(name, x, y, room);
+    const place = fits > name.length + 4 ? fitPlace(tree.place(node), fits - name.length - 2) : "";
+    if (place === "") return;
+    const after = pen.measureText(name).width + 2 * this.charWidth;
+    pen.globalAlpha = 0.62;
+    pen.fillText(place, x + after, y, room - after);
+    pen.globalAlpha = 1;
   }
 
   rootText() {
@@ -338,4 +343,11 @@ class Flame {
     item.setAttribute("aria-selected", "true");
     item.textContent = this.describe(selected);
   }
+}
+
+/** As much of `package/module.py:12` as fits and still says something: all of it, `module.py:12`, or nothing. */
+function fitPlace(place, room) {
+  if (place.length <= room) return place;
+  const file = place.slice(place.lastIndexOf("/") + 1);
+  return file.length <= room ? file : "";
 }

@@ -191,12 +191,13 @@ class Page {
     else if (point.tick === facts.end_tick || (facts.end_tick === null && point.tick === TICK_LAST)) this.weight = "end";
     else {
       this.weight = "time";
-      this.point = index;
-      const all = rewind.stops.length;
-      rewind.seek(point.tick === TICK_LAST || all === 0 ? all : rewind.stopNear(point.tick));
+      const stop = point.tick === TICK_LAST ? rewind.stops.length : rewind.stopNear(point.tick);
+      // Where the history was thinned, the nearest instant that is known, and no other, is what is shown.
+      const tick = stop < rewind.stops.length ? rewind.stops[stop] : TICK_LAST;
+      this.point = this.points.findIndex((other) => other.tick === tick);
+      rewind.seek(stop);
     }
     this.update();
-    this.timeline.show(index);
   }
 
   setView(view, focus) {

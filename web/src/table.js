@@ -128,6 +128,7 @@ class Table {
       if (!row.found && matches[this.grouping === "stack" ? sites.node[i] : row.node]) row.found = true;
     }
     this.total = total;
+    this.largest = rows.reduce((most, row) => Math.max(most, row.weight), 0);
     this.rows = rows.filter((row) => row.found && row.stacks > 0);
     for (const row of this.rows) row.name = this.title(row.node) + tree.place(row.node);
     this.weightName = weightName;
@@ -172,7 +173,7 @@ class Table {
     const first = Math.max(0, Math.floor(this.host.scrollTop / ROW_HEIGHT) - 4);
     const last = Math.min(this.rows.length, first + Math.ceil(this.host.clientHeight / ROW_HEIGHT) + 8);
     const blank = (rows) => {
-      const cell = make("td", { colspan: COLUMNS.length + 2 });
+      const cell = make("td");
       cell.style.height = `${rows * ROW_HEIGHT}px`;
       return make("tr", { "aria-hidden": "true", class: "blank" }, cell);
     };
@@ -180,19 +181,16 @@ class Table {
     for (let i = first; i < last; i++) out.push(this.drawRow(i));
     out.push(blank(this.rows.length - last));
     this.grid.setAttribute("aria-rowcount", String(this.rows.length + 1));
-    if (this.rows.length === 0) {
-      const note = make("td", { colspan: COLUMNS.length + 2, class: "empty" }, "Nothing here matches the search.");
-      this.body.replaceChildren(make("tr", {}, note));
-    } else this.body.replaceChildren(...out);
+    byId("table-empty").hidden = this.rows.length > 0;
+    this.body.replaceChildren(...out);
     this.markActive();
   }
 
   drawRow(index) {
     const { tree } = this.books;
     const row = this.rows[index];
-    const share = this.total > 0 ? row.weight / this.total : 0;
-    const bar = make("span", { class: "bar" });
-    bar.style.width = `${Math.max(0, Math.min(100, share * 100))}%`;
+    const bar = make("span", { class: "bar" }); // beside the largest; the figure above it says the share
+    bar.style.width = `${this.largest > 0 ? (100 * row.weight) / this.largest : 0}%`;
     const title = shorten(this.title(row.node), 240);
     const place = shorten(this.place(row.node), 240);
     const many = row.stacks > 1 ? `${count(row.stacks)} stacks` : "";

@@ -48,7 +48,7 @@ class Timeline {
         },
         axes: [
           { ...axis, size: 24, gap: 4, space: 70, values: (plot, splits) => splits.map(axisTime) },
-          { ...axis, size: 62, gap: 6, space: 28, splits: () => byteSplits(this.plot), values: (p, s) => s.map(bytes) },
+          { ...axis, size: 62, gap: 6, space: 28, splits: () => byteSplits(this.plot), values: (p, s) => s.map(axisBytes) },
         ],
         series: [{}, ...series],
         hooks: { draw: [(plot) => this.drawMarks(plot)] },
@@ -200,6 +200,10 @@ function byteSplits(plot) {
   const out = [];
   for (let at = 0; at <= top; at += step) out.push(at);
   return out;
+}
+
+function axisBytes(value) {
+  return bytes(value).replace(/\.0+ /, " ");
 }
 
 function axisTime(value) {

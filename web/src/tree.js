@@ -14,8 +14,8 @@ class Tree {
   name(node) {
     if (node === VIRTUAL_ROOT) return "everything";
     const code = this.code[node];
-    if (code < 0) return this.roots[node - 1] ?? "unknown";
-    return this.strings[this.codes.name[code]] || "?";
+    if (code < 0) return this.roots[node - 1] ?? "(unknown function)";
+    return this.strings[this.codes.name[code]] || "(unknown function)";
   }
 
   file(node) {
