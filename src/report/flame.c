@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define ROWS_MAX 60
+#define NAME_MIN 4 /* columns */
 #define BAR "\xe2\x94\x82"
 #define LINE "\xe2\x94\x80"
 
@@ -38,10 +39,10 @@ static void print_box(const struct bursar_view *view, const struct bursar_trie *
   start_colour(view, name);
   bursar_buffer_text(view->out, BAR);
   size_t taken = 1;
-  if (width >= 4 && bursar_escape_columns(name) + 12 < width && node != BURSAR_READER_NONE &&
+  if (width >= NAME_MIN && bursar_escape_columns(name) + 12 < width && node != BURSAR_READER_NONE &&
       !bursar_model_is_root(node))
     taken += bursar_view_place(&(struct bursar_view){.model = view->model, .out = view->out}, node, width - 2);
-  else if (width >= 4)
+  else if (width >= NAME_MIN)
     taken += bursar_escape_terminal_cut(view->out, name, width - 2);
   bursar_buffer_repeat(view->out, view->colour ? " " : LINE, width > taken ? width - taken : 0);
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
@@ -55,6 +56,14 @@ static void print_row(const struct bursar_view *view, const struct bursar_trie *
     column = row->boxes[i].to;
   }
   bursar_buffer_char(view->out, '\n');
+}
+
+/* Rows on which nothing has room for a name are not drawn. */
+static bool is_readable(const struct row *row) {
+  for (unsigned i = 0; i < row->count; i++)
+    if (row->boxes[i].to - row->boxes[i].from >= NAME_MIN)
+      return true;
+  return false;
 }
 
 /* Children stand under their caller, largest first; edges come from running sums, so that rounding never overlaps. */
@@ -96,7 +105,7 @@ int bursar_flame_print(const struct bursar_view *view, struct bursar_error *erro
   rows[0].boxes[0] = (struct box){0, 0, view->width};
   rows[0].count = trie.nodes[0].all.bytes ? 1 : 0;
   unsigned depth = 0;
-  for (; rows[depth % 2].count && depth < ROWS_MAX && !view->out->failed; depth++) {
+  for (; is_readable(&rows[depth % 2]) && depth < ROWS_MAX && !view->out->failed; depth++) {
     struct row *row = &rows[depth % 2], *below = &rows[(depth + 1) % 2];
     print_row(view, &trie, row);
     below->count = 0;
@@ -105,8 +114,9 @@ int bursar_flame_print(const struct bursar_view *view, struct bursar_error *erro
   }
   if (!trie.nodes[0].all.bytes)
     bursar_buffer_text(view->out, "nothing was held\n");
-  if (rows[depth % 2].count && depth == ROWS_MAX)
-    bursar_buffer_format(view->out, "stacks go on deeper: these are their first %u frames\n", ROWS_MAX);
+  if (rows[depth % 2].count)
+    bursar_buffer_format(view->out, "stacks go on deeper: %s\n",
+                         depth == ROWS_MAX ? "these are their first frames" : "what is there is too narrow for names");
   if (hidden)
     bursar_buffer_format(view->out, "%s in frames narrower than half a column are not drawn\n",
                          bursar_size_print(hidden, text));

@@ -64,7 +64,7 @@ int bursar_lines_print(const struct bursar_view *view, struct bursar_error *erro
   for (uint32_t i = 0; i < holders.count && !view->out->failed; i++) {
     if (!holders.lines[i].own.bytes)
       continue;
-    if (i < BURSAR_VIEW_ROWS) {
+    if (bursar_view_shows(i, holders.lines[i].own.bytes, view->model->at.bytes)) {
       print_row(view, &holders.lines[i]);
       continue;
     }

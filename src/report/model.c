@@ -81,8 +81,12 @@ static void load_stacks(struct loading *l) {
                                                  .line = node->line,
                                                  .code = node->code,
                                                  .native = (node->flags & BURSAR_NODE_NATIVE) != 0};
+    /* The instructions before a function's first line belong to no line: its `def` says where it was. */
+    if (!node->line && node->code != NONE)
+      model->nodes[i].line = model->codes[node->code].first_line;
     l->root_of[i] = i < BURSAR_NODE_FIRST ? (uint8_t)i : l->root_of[node->parent];
-    if (i >= BURSAR_NODE_FIRST && (!node->line || node->code == NONE || !model->codes[node->code].function.bytes))
+    if (i >= BURSAR_NODE_FIRST &&
+        (!model->nodes[i].line || node->code == NONE || !model->codes[node->code].function.bytes))
       model->unresolved_frames++;
   }
   model->code_count = reader->codes;

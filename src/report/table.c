@@ -50,7 +50,7 @@ void bursar_table_print(const struct bursar_view *view) {
     const struct bursar_model_site *site = &model->sites[i];
     if (!site->at.bytes)
       continue;
-    if (i < BURSAR_VIEW_ROWS) {
+    if (bursar_view_shows(i, site->at.bytes, model->at.bytes)) {
       print_row(view, site, site->at, model->at.bytes);
       continue;
     }
@@ -76,7 +76,7 @@ void bursar_table_print_leaks(const struct bursar_view *view) {
     const struct bursar_model_site *site = &model->sites[i];
     if (!site->leak)
       continue;
-    if (rows++ < BURSAR_VIEW_ROWS) {
+    if (bursar_view_shows(rows++, site->live.bytes, whole)) {
       print_row(view, site, site->live, whole);
       continue;
     }
@@ -106,7 +106,7 @@ void bursar_table_print_temporary(const struct bursar_view *view) {
     const struct bursar_model_site *site = &model->sites[i];
     if (!site->temporaries)
       break;
-    if (rows++ >= BURSAR_VIEW_ROWS) {
+    if (!bursar_view_shows(rows++, site->temporaries, model->temporaries)) {
       rest++;
       rest_count += site->temporaries;
       continue;

@@ -66,8 +66,10 @@ static void print_chain(const struct walk *walk, uint32_t first, uint32_t last, 
     return;
   }
   char middle[48] = "";
-  int length = between > 1 ? snprintf(middle, sizeof middle, RIGHT_ARROW ELLIPSIS "%u" ELLIPSIS, between - 1) : 0;
-  size_t arrows = 3 + (length ? (size_t)length - 6 : 0);
+  int length = between > 1
+                   ? snprintf(middle, sizeof middle, RIGHT_ARROW "(%u frame%s)", between - 1, between == 2 ? "" : "s")
+                   : 0;
+  size_t arrows = 3 + (length ? (size_t)length - 2 : 0);
   size_t half = columns > arrows ? (columns - arrows) / 2 : 0;
   size_t taken = bursar_view_place(view, nodes[first].node, half);
   bursar_view_style(view, BURSAR_STYLE_DIM);

@@ -68,6 +68,10 @@ void bursar_view_bar(const struct bursar_view *view, uint64_t part, uint64_t who
   bursar_buffer_repeat(view->out, " ", cells - full - (rest ? 1 : 0));
 }
 
+bool bursar_view_shows(uint64_t i, uint64_t part, uint64_t whole) {
+  return i < BURSAR_VIEW_ROWS_SMALL || (i < BURSAR_VIEW_ROWS && part >= whole / 1000);
+}
+
 void bursar_view_rest(const struct bursar_view *view, uint64_t count, const char *things, uint64_t bytes,
                       uint64_t whole) {
   char text[BURSAR_SIZE_TEXT], number[BURSAR_SIZE_TEXT];
@@ -138,7 +142,7 @@ size_t bursar_view_place(const struct bursar_view *view, uint32_t node, size_t c
   char number[16];
   size_t fixed = 1 + (size_t)print_number(number, model->nodes[node].line);
   size_t room = columns > fixed ? columns - fixed : 0, file_columns = bursar_escape_columns(file);
-  size_t for_function = room > file_columns && room - file_columns > room / 2 ? room - file_columns : room / 2;
+  size_t for_function = room > file_columns && room - file_columns > room * 2 / 3 ? room - file_columns : room * 2 / 3;
   bursar_view_style(view, BURSAR_STYLE_BOLD);
   size_t taken = bursar_escape_terminal_cut(view->out, function, for_function);
   bursar_view_style(view, BURSAR_STYLE_PLAIN);

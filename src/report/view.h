@@ -15,7 +15,8 @@
 #define BURSAR_VIEW_WIDTH 100 /* where there is no terminal to ask */
 #define BURSAR_VIEW_WIDTH_MIN 40
 #define BURSAR_VIEW_WIDTH_MAX 400
-#define BURSAR_VIEW_ROWS 30 /* of a table; the rest is one line */
+#define BURSAR_VIEW_ROWS 30       /* of a table; the rest is one line */
+#define BURSAR_VIEW_ROWS_SMALL 10 /* so many are shown however little they hold, the others from a thousandth on */
 
 enum bursar_view_style {
   BURSAR_STYLE_PLAIN,
@@ -61,6 +62,8 @@ size_t bursar_view_place(const struct bursar_view *view, uint32_t node, size_t c
 size_t bursar_view_line(const struct bursar_view *view, uint32_t node, size_t columns);
 /* The frame and as many of its callers as fit. */
 void bursar_view_stack(const struct bursar_view *view, uint32_t node, size_t columns);
+/* Is row `i` of a table worth a line? */
+bool bursar_view_shows(uint64_t i, uint64_t part, uint64_t whole);
 /* "… 12 more …" with what they hold. */
 void bursar_view_rest(const struct bursar_view *view, uint64_t count, const char *things, uint64_t bytes,
                       uint64_t whole);
