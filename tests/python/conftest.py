@@ -10,20 +10,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
-
-Done = subprocess.CompletedProcess[str]
-LIMIT = 120  # seconds: far above what any of these programs needs on a busy machine
-
-
-class Run(Protocol):
-    """Runs a command to its end in the test's folder; `env` is added to its environment, None takes a name away."""
-
-    def __call__(
-        self, *arguments: "str | Path", env: "dict[str, str | None] | None" = None, **options: Any
-    ) -> Done: ...
+from running import LIMIT, Done, Facts, Run, UnderWay
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +76,7 @@ def ledger(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def facts(bursar: Run) -> Callable[[Path], dict[str, Any]]:
+def facts(bursar: Run) -> Facts:
     """What `bursar report LEDGER --format json` says."""
 
     def read(ledger: Path) -> dict[str, Any]:
@@ -129,7 +119,7 @@ def complains(bursar: Run) -> Callable[..., str]:
 
 
 @pytest.fixture
-def under_way(command: str, environment: dict[str, str], tmp_path: Path) -> Iterator["Callable[..., subprocess.Popen[str]]"]:
+def under_way(command: str, environment: dict[str, str], tmp_path: Path) -> Iterator[UnderWay]:
     """Starts a program under bursar that holds a few megabytes, and returns it once it is under way. It ends at a line
     on its stdin, or with the test. Arguments: options of `bursar run`."""
     started = []
@@ -149,17 +139,3 @@ def under_way(command: str, environment: dict[str, str], tmp_path: Path) -> Iter
         with program:
             program.kill()
 
-
-def finish(program: "subprocess.Popen[str]") -> int:
-    """Lets a program of `under_way` end, and returns its exit status."""
-    program.communicate("\n", timeout=LIMIT)
-    return program.returncode
-
-
-def with_site(facts: dict[str, Any], file: "str | Path", line: int) -> list[dict[str, Any]]:
-    """The report's sites whose innermost frame is at that line, largest first."""
-    return [
-        site
-        for site in facts["sites"]
-        if site["stack"] and (site["stack"][0]["file"], site["stack"][0]["line"]) == (str(file), line)
-    ]

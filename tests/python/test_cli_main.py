@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from conftest import Run
+from running import Run
 
 VERBS = ["run", "report", "diff", "ls", "clean"]
 Complains = Callable[..., str]
@@ -49,7 +49,7 @@ def test_each_verb_has_help(bursar: Run, verb: str) -> None:
         (["--list"], "no option '--list': did you mean bursar ls?"),
         (["--quiet"], "no option '--quiet': see bursar --help"),
         (["run", "--follow", "x.py"], "run: no option --follow: did you mean --follow-fork?"),
-        (["run", "--temprary-within", "3", "x.py"], "run: no option --temprary-within: did you mean --temporary-within?"),
+        (["run", "--temporary", "3", "x.py"], "run: no option --temporary: did you mean --temporary-within?"),
         (["run", "--native", "x.py"], "run: no option --native: see bursar run --help"),
         (["run", "-X", "dev", "x.py"], "run: no option -X: see bursar run --help"),
         (["run", "--follow-fork=yes", "x.py"], "run: --follow-fork takes no value"),

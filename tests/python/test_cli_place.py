@@ -4,18 +4,16 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, finish
+from running import Run, UnderWay, finish
 
 Complains = Callable[..., str]
 Listed = Callable[[], list[dict[str, Any]]]
 
-UnderWay = Callable[..., "subprocess.Popen[str]"]
 
 KEEP = 20
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done, Run, with_site
+from running import Done, Facts, Run, with_site
 
-Facts = Callable[[Path], dict[str, Any]]
+pytestmark = pytest.mark.core
+
 Both = Callable[..., "tuple[Done, Done]"]
 
 HELD = 20_000_000
@@ -103,7 +104,9 @@ def test_a_program_in_a_pipe(execute: Run, command: str, python: str) -> None:
         assert (done.returncode, done.stdout) == (0, "123\n"), done.stderr
 
 
-def test_modules_threads_and_descriptors(execute: Run, bursar: Run, python: str, program: Callable[[str], Path]) -> None:
+def test_modules_threads_and_descriptors(
+    execute: Run, bursar: Run, python: str, program: Callable[[str], Path]
+) -> None:
     path = program("""
         import json, sys
         loaded = sorted(sys.modules)
@@ -169,7 +172,8 @@ ENDINGS = {
     "drops sys.stderr": "import sys; sys.stderr = None",
     "closes all descriptors": "import os; os.closerange(3, 100)",
     "changes its environment": "import os; os.environ.clear()",
-    "forks": "import os\nif pid := os.fork(): print(os.waitpid(pid, 0)[1])\nelse: print('child', flush=True); os._exit(3)",
+    "forks": "import os\nif pid := os.fork(): print(os.waitpid(pid, 0)[1])\n"
+    "else: print('child', flush=True); os._exit(3)",
     "forks a child that ends as Python does": "import os, sys\nif pid := os.fork(): print(os.waitpid(pid, 0)[1])\n"
     "else: sys.exit(4)",
     "starts children": "import subprocess, sys\n"
@@ -178,8 +182,8 @@ ENDINGS = {
     "    with m.get_context('fork').Pool(2) as pool: print(pool.map(abs, range(-3, 3)))",
     "spawns processes": "import multiprocessing as m\nif __name__ == '__main__':\n"
     "    with m.get_context('spawn').Pool(1) as pool: print(pool.map(abs, range(-3, 3)))",
-    "sets its own trace": "import sys\nseen = []\nsys.settrace(lambda *a: seen.append(1))\n(lambda: 0)()\nsys.settrace(None)\n"
-    "print(len(seen) > 0)",
+    "sets its own trace": "import sys\nseen = []\nsys.settrace(lambda *a: seen.append(1))\n(lambda: 0)()\n"
+    "sys.settrace(None)\nprint(len(seen) > 0)",
     "sets a limit": "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))",
 }
 
@@ -326,7 +330,9 @@ def test_an_interrupt_at_the_terminal(command: str, environment: dict[str, str],
 # ---- children ----
 
 
-def test_children_are_followed_where_asked(bursar: Run, program: Callable[[str], Path], ledger: Path, facts: Facts) -> None:
+def test_children_are_followed_where_asked(
+    bursar: Run, program: Callable[[str], Path], ledger: Path, facts: Facts
+) -> None:
     path = program("""
         import os, subprocess, sys
         kept = bytes(20_000_000)
@@ -348,7 +354,9 @@ def test_children_are_followed_where_asked(bursar: Run, program: Callable[[str],
     assert not with_site(own, path, 7)
 
 
-def test_children_are_left_alone_otherwise(bursar: Run, program: Callable[[str], Path], ledger: Path, facts: Facts) -> None:
+def test_children_are_left_alone_otherwise(
+    bursar: Run, program: Callable[[str], Path], ledger: Path, facts: Facts
+) -> None:
     path = program("""
         import os, sys
         kept = bytes(20_000_000)

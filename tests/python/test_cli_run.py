@@ -1,7 +1,6 @@
 """`bursar run` before the program begins: what is refused, in one line, and which Python runs what."""
 
 import os
-import subprocess
 import sys
 import venv
 from collections.abc import Callable
@@ -9,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, finish
+from running import Facts, Run, UnderWay, finish
 
 Complains = Callable[..., str]
 Listed = Callable[[], list[dict[str, Any]]]
-Facts = Callable[[Path], dict[str, Any]]
-UnderWay = Callable[..., "subprocess.Popen[str]"]
 
 SHOW = "import sys; print(sys.executable); print(sys.argv)\n"
 
@@ -220,7 +217,9 @@ def test_a_parent_that_ignores_children(bursar: Run, script: Path, python: str, 
 # ---- commands ----
 
 
-@pytest.mark.parametrize("line", ["#!{python}", "#! {python} -u", "#!/usr/bin/env {name}", "#!/usr/bin/env -S {name} -u"])
+@pytest.mark.parametrize(
+    "line", ["#!{python}", "#! {python} -u", "#!/usr/bin/env {name}", "#!/usr/bin/env -S {name} -u"]
+)
 def test_a_shebang_keeps_its_python(
     bursar: Run, python: str, other: Path, tmp_path: Path, ledger: Path, facts: Facts, line: str
 ) -> None:
