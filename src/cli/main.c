@@ -7,12 +7,8 @@
 
 const struct bursar_cli_verb bursar_cli_verbs[] = {
     {"run", "run a Python program with its books kept", bursar_cli_run},
-#ifdef BURSAR_CLI_REPORT
     {"report", "show a ledger: who held the memory, as text, HTML or JSON", bursar_cli_report},
-#endif
-#ifdef BURSAR_CLI_DIFF
     {"diff", "compare two ledgers", bursar_cli_diff},
-#endif
     {"ls", "list ledgers and what became of their programs", bursar_cli_ls},
     {"clean", "remove the ledgers of ended programs", bursar_cli_clean},
     {NULL, NULL, NULL}};
