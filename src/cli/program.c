@@ -116,9 +116,9 @@ int bursar_program_python(const char *asked, const char *invoked, struct bursar_
 
 /* ---- does it have bursar ---- */
 
-/* The question takes the way that the real start takes: a start-up file that sees BURSAR_RUN opens the books.  No process
- * has pid 0, so that nothing comes of it but the extension, loaded.  The answer is a word and not the exit status,
- * because the caller may ignore SIGCHLD, and then there is no status to be had. */
+/* The question takes the way that the real start takes: a start-up file that sees BURSAR_RUN opens the books.  No
+ * process has pid 0, so that nothing comes of it but the extension, loaded.  The answer is a word and not the exit
+ * status, because the caller may ignore SIGCHLD, and then there is no status to be had. */
 #define QUESTION                                                                                                       \
   "import sys; sys.stdout.write('bursar=%d;' % ('bursar._bursar' in sys.modules and sys.version_info >= (3, 10)))"
 

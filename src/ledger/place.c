@@ -15,6 +15,7 @@
 
 #define ENTRIES_MAX 65536u   /* of a directory: more is somebody's accident */
 #define NAME_TRIES 1000      /* ledgers of one program and one pid, reused */
+#define SHARED_MAX 256       /* files that a process maps shared: looked at for its ledger */
 #define PROGRAM_MAX 64       /* bytes of a program's name in a ledger's */
 #define SUFFIX ".bursar"
 
@@ -438,11 +439,31 @@ static int path_in(const char *directory, const char *name, char out[BURSAR_PLAC
   return length < 0 || length >= (int)BURSAR_PLACE_PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
+/* The ledger that a running process maps, wherever it is: its path is the kernel's, its header names the process. */
+static bool find_mapped(pid_t pid, struct bursar_place *place) {
+  for (unsigned skip = 0; skip < SHARED_MAX; skip++) {
+    struct bursar_place_entry entry;
+    struct stat is;
+    if (bursar_prim_shared_file(pid, skip, place->path, sizeof place->path) != 1)
+      return false;
+    if (lstat(place->path, &is) != 0 || !S_ISREG(is.st_mode)) /* opening a device may do things */
+      continue;
+    place->fd = open(place->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (place->fd >= 0 && read_entry(place->fd, "", &entry) && entry.pid == pid && entry.live)
+      return true;
+    close_fd(&place->fd);
+  }
+  return false;
+}
+
 int bursar_place_find(pid_t pid, struct bursar_place *place, struct bursar_error *error) {
   struct bursar_place_list list = {.count = 0};
+  struct bursar_place_entry again;
   int directory;
   const struct bursar_place_entry *found = NULL;
   place->fd = -1;
+  if (pid > 0 && find_mapped(pid, place))
+    return BURSAR_OK;
   int status = open_default(false, list.directory, &directory, error);
   if (status == BURSAR_OK && directory >= 0)
     status = read_directory(directory, &list, error);
@@ -452,7 +473,6 @@ int bursar_place_find(pid_t pid, struct bursar_place *place, struct bursar_error
     if (entry->pid == pid && entry->state != BURSAR_PLACE_UNUSED && (!found || entry->live || !found->live))
       found = entry;
   }
-  struct bursar_place_entry again;
   if (found && path_in(list.directory, found->name, place->path) == 0)
     (void)open_entry(directory, found->name, &place->fd, &again);
   if (status == BURSAR_OK && place->fd < 0)

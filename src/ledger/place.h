@@ -69,7 +69,8 @@ struct bursar_place_list {
 int bursar_place_create(const char *out, bool force, const char *program, struct bursar_place *place,
                         struct bursar_error *error) __attribute__((warn_unused_result));
 
-/* Opens, for reading, the ledger of process `pid` in the default directory; of several the last one begun. */
+/* Opens, for reading, the ledger of process `pid`: the one that it maps now, wherever that is, else the last one begun
+ * in the default directory. */
 int bursar_place_find(pid_t pid, struct bursar_place *place, struct bursar_error *error)
     __attribute__((warn_unused_result));
 

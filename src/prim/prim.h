@@ -28,6 +28,9 @@ uint64_t bursar_prim_unix_now(void);
 int bursar_prim_identity(pid_t pid, struct bursar_identity *out);
 /* Does `pid` map the file (device, inode)?  1 yes, 0 no, negative: cannot be known (another user's process). */
 int bursar_prim_maps_file(pid_t pid, dev_t device, ino_t inode);
+/* The path of a file that `pid` maps shared, after `skip` others: as the kernel tells it, so it may lead elsewhere by
+ * now.  1 found, 0 there are no more, negative: cannot be known. */
+int bursar_prim_shared_file(pid_t pid, unsigned skip, char *path, size_t room);
 
 /* Address space without memory behind it; NULL where there is none.  Never dumped, never huge pages.
  * `writable`: zero pages on first touch; otherwise no access until something is mapped over it. */

@@ -154,59 +154,134 @@ int bursar_prim_identity(pid_t pid, struct bursar_identity *out) {
   return result;
 }
 
-/* One line of /proc/PID/maps: "7f00-7f01 rw-s 00000000 08:01 1234 /path".  1 where it is the file's. */
-static int line_names(const char *line, dev_t device, ino_t inode) {
-  uint64_t field[3] = {0, 0, 0}; /* major, minor, inode */
+/* /proc/PID/maps, line by line. */
+struct maps {
+  int fd;
+  size_t at;
+  size_t have;
+  char text[4096];
+  char line[4608]; /* longer ones are cut: a path has at most 4095 bytes, what is before it less than 100 */
+};
+
+/* What a line says of a file: "7f00-7f01 rw-s 00000000 08:01 1234     /path". */
+struct mapped {
+  bool shared;
+  uint64_t major;
+  uint64_t minor;
+  uint64_t inode; /* 0 where there is no file */
+  const char *path;
+};
+
+static int maps_open(struct maps *maps, pid_t pid) {
+  char path[64];
+  proc_path(path, pid, "maps");
+  maps->at = maps->have = 0;
+  maps->fd = open_quietly(path);
+  return maps->fd < 0 ? maps->fd : 0;
+}
+
+/* 1 and maps->line, 0 at the end, or a negative errno.  A process that ends meanwhile has no more lines. */
+static int maps_next(struct maps *maps) {
+  size_t length = 0;
+  for (;;) {
+    if (maps->at == maps->have) {
+      ssize_t n = read(maps->fd, maps->text, sizeof maps->text);
+      if (n < 0 && errno == EINTR)
+        continue;
+      if (n <= 0)
+        return n == 0 || errno == ESRCH ? 0 : -errno;
+      maps->at = 0;
+      maps->have = (size_t)n;
+    }
+    char c = maps->text[maps->at++];
+    if (c == '\n') {
+      maps->line[length] = 0;
+      return 1;
+    }
+    if (length < sizeof maps->line - 1)
+      maps->line[length++] = c;
+  }
+}
+
+static struct mapped parse_map(const char *line) {
+  struct mapped mapped = {.path = ""};
+  uint64_t device[2] = {0, 0};
   const char *at = line;
   for (int skip = 0; skip < 3; skip++) {
     at = strchr(at, ' ');
     if (!at)
-      return 0;
+      return mapped;
     at++;
+    if (skip == 0)
+      mapped.shared = strlen(at) > 3 && at[3] == 's';
   }
-  for (int i = 0; i < 2; i++, at++)
+  for (int i = 0; i < 2; i++, at += *at != 0)
     for (int digit; (digit = hex_digit(*at)) >= 0; at++)
-      field[i] = field[i] * 16 + (uint64_t)digit;
+      device[i] = device[i] * 16 + (uint64_t)digit;
   for (; *at >= '0' && *at <= '9'; at++)
-    field[2] = field[2] * 10 + (uint64_t)(*at - '0');
-  if (field[2] == 0 || field[2] != (uint64_t)inode)
-    return 0;
+    mapped.inode = mapped.inode * 10 + (uint64_t)(*at - '0');
+  mapped.major = device[0];
+  mapped.minor = device[1];
+  mapped.path = at + strspn(at, " ");
+  return mapped;
+}
+
+static bool maps_is(const struct mapped *mapped, dev_t device, ino_t inode) {
+  if (mapped->inode == 0 || mapped->inode != (uint64_t)inode)
+    return false;
   /* overlayfs and btrfs show stat() an anonymous device (major 0) that maps does not know: there the inode decides. */
-  return major(device) == 0 || field[0] == 0 || (field[0] == major(device) && field[1] == minor(device));
+  return major(device) == 0 || mapped->major == 0 || (mapped->major == major(device) && mapped->minor == minor(device));
 }
 
 int bursar_prim_maps_file(pid_t pid, dev_t device, ino_t inode) {
-  char path[64];
-  char text[4096];
-  char line[128]; /* the fields before the path take less than 100 bytes, and the path is of no interest */
-  size_t length = 0;
+  struct maps maps;
   int kept = errno;
-  proc_path(path, pid, "maps");
-  int fd = open_quietly(path);
-  int result = fd < 0 ? (fd == -ENOENT || fd == -ESRCH ? 0 : fd) : 0;
-  while (fd >= 0 && result == 0) {
-    ssize_t n = read(fd, text, sizeof text);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0 && errno != ESRCH)
-      result = -errno;
-    if (n <= 0)
-      break;
-    for (ssize_t i = 0; i < n && result == 0; i++) {
-      if (text[i] != '\n') {
-        if (length < sizeof line - 1)
-          line[length++] = text[i];
-        continue;
-      }
-      line[length] = 0;
-      length = 0;
-      result = line_names(line, device, inode);
+  int result = maps_open(&maps, pid);
+  if (result == 0) {
+    while ((result = maps_next(&maps)) > 0) {
+      struct mapped mapped = parse_map(maps.line);
+      if (maps_is(&mapped, device, inode))
+        break;
     }
+    close(maps.fd);
   }
-  if (fd >= 0)
-    close(fd);
   errno = kept;
-  return result;
+  return result == -ENOENT || result == -ESRCH ? 0 : result;
+}
+
+/* The kernel writes a newline in a path as \012, and nothing else. */
+static bool copy_path(const char *from, char *to, size_t room) {
+  size_t n = 0;
+  for (; *from && n + 1 < room; n++) {
+    bool newline = strncmp(from, "\\012", 4) == 0;
+    to[n] = newline ? '\n' : *from;
+    from += newline ? 4 : 1;
+  }
+  if (room)
+    to[n] = 0;
+  return !*from && n > 0;
+}
+
+int bursar_prim_shared_file(pid_t pid, unsigned skip, char *path, size_t room) {
+  struct maps maps;
+  uint64_t last = 0;
+  int kept = errno;
+  int result = maps_open(&maps, pid);
+  if (result == 0) {
+    while ((result = maps_next(&maps)) > 0) {
+      struct mapped mapped = parse_map(maps.line);
+      if (!mapped.shared || mapped.inode == 0 || mapped.inode == last || mapped.path[0] != '/')
+        continue;
+      last = mapped.inode; /* a file that is mapped in pieces is mostly mapped in a row */
+      if (skip-- == 0)
+        break;
+    }
+    close(maps.fd);
+    if (result > 0 && !copy_path(parse_map(maps.line).path, path, room))
+      result = -ENAMETOOLONG;
+  }
+  errno = kept;
+  return result == -ENOENT || result == -ESRCH ? 0 : result;
 }
 
 void *bursar_prim_reserve(size_t bytes, bool writable) {

@@ -201,3 +201,15 @@ def test_the_default_directory_of_another_user(execute: Run, shared: Path) -> No
         assert (done.returncode, done.stdout) == (1, "")
         assert f"the ledger directory {ledgers} belongs to another user" in done.stderr
     assert not list(ledgers.iterdir())
+
+
+def test_a_running_one_is_found_by_its_process_wherever_it_is(
+    bursar: Run, complains: Complains, under_way: UnderWay, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "some\nwhere.bursar"
+    program = under_way("-o", ledger)
+    told = json.loads(bursar("report", str(program.pid), "--format", "json").stdout)
+    assert (told["pid"], told["state"]) == (program.pid, "running")
+    assert told["live_bytes"] > 4_000_000
+    assert finish(program) == 0
+    assert f"no ledger of process {program.pid} in " in complains(1, "report", str(program.pid))
