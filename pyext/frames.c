@@ -201,16 +201,26 @@ static bool is_main(const bursar_frame *frame) {
   return bursar_frame_code(frame) && bursar_frame_globals(frame) == main_globals;
 }
 
+static void name_main(const bursar_frame *frame) {
+  const struct bursar_code_memo *memo = bursar_codes_find(bursar_frame_code(frame));
+  const struct bursar_code *codes = (const struct bursar_code *)(void *)bursar_account.writer.base[BURSAR_REGION_CODES];
+  if (memo)
+    bursar_account.writer.counts->main_file = codes[memo->id].file;
+}
+
 /* Follows __main__ by its frame: from when one with its globals appears on its thread until it is gone. */
 static void follow_main(const struct stack *stack, const struct change *change, uint32_t depth) {
   if (main_depth && main_depth < change->first && main_depth <= depth)
     return;
   uint32_t found = 0;
+  const bursar_frame *frame = NULL;
   for (uint32_t at = change->first; at <= depth && !found; at++) {
-    const bursar_frame *frame = at <= change->kept ? stack->seen[at].frame : fresh[change->fresh - (at - change->kept)];
+    frame = at <= change->kept ? stack->seen[at].frame : fresh[change->fresh - (at - change->kept)];
     if (is_main(frame))
       found = at;
   }
+  if (found && !main_depth)
+    name_main(frame);
   if (found)
     bursar_account_phase(BURSAR_PHASE_MAIN);
   else if (main_depth)

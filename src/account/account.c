@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "account/fold.h"
 #include "account/hot.h"
 #include "account/journal.h"
 #include "account/stacks.h"
@@ -97,7 +98,7 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   account->root = BURSAR_NODE_STARTUP;
   account->trigger = account->level = 0;
   account->last = NULL;
-  account->remote_any = false;
+  account->remote_any = account->fold_due = false;
   memset(marks, 0, sizeof marks);
   fill_header(settings);
   if (bursar_stacks_start() != 0 || bursar_journal_start() != 0) {
@@ -259,7 +260,7 @@ static void tell_watcher(const void *p, const struct bursar_record *record, stru
     site->temporaries++;
 }
 
-void bursar_account_retire_gil(const void *p, struct bursar_record record, unsigned domain) {
+static void retire(const void *p, struct bursar_record record, unsigned domain) {
   struct bursar_site *site = record.number ? &bursar_account.numbered[record.number] : NULL;
   tell_watcher(p, &record, site);
   if (!site || !bursar_account.active)
@@ -281,6 +282,19 @@ void bursar_account_retire_gil(const void *p, struct bursar_record record, unsig
     bursar_journal_look();
 }
 
+/* Between events, when no site is on its way from a lookup to its booking. */
+static void after_event(void) {
+  if (BURSAR_LIKELY(!bursar_account.fold_due) || !bursar_account.active)
+    return;
+  bursar_account.fold_due = false;
+  bursar_fold_if_full();
+}
+
+void bursar_account_retire_gil(const void *p, struct bursar_record record, unsigned domain) {
+  retire(p, record, domain);
+  after_event();
+}
+
 void bursar_account_free_gil(void *p, unsigned domain) {
   struct bursar_record record;
   if (bursar_live_top && bursar_live_take(p, &record))
@@ -299,7 +313,7 @@ static void end_unseen(void *p) {
     domain = facts[record.number - 1].domain;
     counts()->reused_blocks++;
   }
-  bursar_account_retire_gil(p, record, domain);
+  retire(p, record, domain);
 }
 
 void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domain) {
@@ -319,6 +333,7 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
     if (bursar_account.writer.failed)
       break_off();
   }
+  after_event();
 }
 
 /* --- lane FREE ----------------------------------------------------------------------------------------------------- */

@@ -50,6 +50,7 @@ struct bursar_account {
   /* From here on cold. */
   struct bursar_site *sites;  /* base of the region */
   bool remote_any;            /* some facts have remote frees */
+  bool fold_due;              /* a tick was made: see whether the ledger is full, once the event at hand is booked */
   uint32_t root;              /* enum: the root node of stacks found now */
   int64_t level;              /* the total that trigger stands for: trigger = level - what lane FREE holds */
   uint64_t started_ns;

@@ -176,6 +176,7 @@ uint64_t bursar_journal_tick(uint32_t flags) {
   last_tick = now;
   high = total;
   bursar_stacks_room_ahead();
+  bursar_account.fold_due = true;
   return tick.serial;
 }
 

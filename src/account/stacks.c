@@ -155,7 +155,7 @@ uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line) {
   return index;
 }
 
-static uint32_t site_find(uint32_t node, unsigned domain) {
+uint32_t bursar_stacks_site_of(uint32_t node, unsigned domain) {
   SET_EACH(sites, mix(node, domain), index) {
     const struct bursar_site_facts *facts = &facts_base()[index];
     if (facts->node == node && facts->domain == domain && !facts->lane)
@@ -164,24 +164,45 @@ static uint32_t site_find(uint32_t node, unsigned domain) {
   return 0;
 }
 
-static uint32_t site_add(uint32_t node, unsigned domain, unsigned lane) {
-  uint32_t index = counts()->sites, *slot;
+static uint32_t vacant_from; /* folded sites are at this index or above */
+static uint32_t vacant_count;
+
+bool bursar_stacks_vacant(void) { return vacant_count > 0; }
+
+/* A place for a site: a new one, or a folded one's. */
+static uint32_t site_place(void) {
+  uint32_t index = counts()->sites;
+  if (vacant_count) {
+    while (!facts_base()[vacant_from].folded_into)
+      vacant_from++;
+    vacant_count--;
+    return vacant_from;
+  }
   if (index >= SITE_LIMIT || !room(BURSAR_REGION_SITES, ((uint64_t)index + 1) * sizeof(struct bursar_site)) ||
-      !room(BURSAR_REGION_SITE_FACTS, ((uint64_t)index + 1) * sizeof(struct bursar_site_facts)) ||
-      !(slot = set_insert(&sites, mix(node, domain))))
+      !room(BURSAR_REGION_SITE_FACTS, ((uint64_t)index + 1) * sizeof(struct bursar_site_facts)))
     return UINT32_MAX;
+  return index;
+}
+
+static uint32_t site_add(uint32_t node, unsigned domain, unsigned lane) {
+  uint32_t *slot = set_insert(&sites, mix(node, domain)), index = slot ? site_place() : UINT32_MAX;
+  if (index == UINT32_MAX) {
+    sites.used -= slot != NULL;
+    return index;
+  }
   facts_base()[index] = (struct bursar_site_facts){.node = node, .domain = (uint16_t)domain, .lane = (uint16_t)lane};
   /* It held nothing at the last peak; at the last tick neither, which its first undo record will say. */
   bursar_account.sites[index] = (struct bursar_site){
       .epoch = lane ? BURSAR_EPOCH_FREE_LANE : BURSAR_BOOKS->peak_epoch, .tick = (uint32_t)BURSAR_BOOKS->tick - 1};
   BURSAR_IN_ORDER();
-  counts()->sites = index + 1;
+  if (index == counts()->sites)
+    counts()->sites = index + 1;
   *slot = index + 1;
   return index;
 }
 
 uint32_t bursar_stacks_site(uint32_t node, unsigned domain) {
-  uint32_t index = site_find(node, domain);
+  uint32_t index = bursar_stacks_site_of(node, domain);
   if (!index)
     index = site_add(node, domain, 0);
   if (index == UINT32_MAX) {
@@ -189,9 +210,9 @@ uint32_t bursar_stacks_site(uint32_t node, unsigned domain) {
     /* Every root has a site in each domain, so the climb ends. */
     do
       node = node_base()[node].parent;
-    while (!(index = site_find(node, domain)) && node >= BURSAR_NODE_FIRST);
+    while (!(index = bursar_stacks_site_of(node, domain)) && node >= BURSAR_NODE_FIRST);
     if (!index)
-      index = site_find(BURSAR_NODE_UNKNOWN, domain);
+      index = bursar_stacks_site_of(BURSAR_NODE_UNKNOWN, domain);
   }
   return (index + 1) << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG;
 }
@@ -236,10 +257,33 @@ int bursar_stacks_start(void) {
   return 0;
 }
 
+static void set_clear(struct index_set *set) {
+  bursar_pool_give(set->slots, set->size * sizeof(uint32_t));
+  memset(set, 0, sizeof *set);
+}
+
+void bursar_stacks_rebuild(void) {
+  set_clear(&nodes);
+  set_clear(&sites);
+  uint32_t *slot;
+  for (uint32_t i = BURSAR_NODE_FIRST; i < counts()->nodes; i++)
+    if ((slot = set_insert(&nodes, rehash(&nodes, i))) != NULL)
+      *slot = i + 1;
+  vacant_count = 0;
+  vacant_from = counts()->sites;
+  for (uint32_t i = counts()->sites; i-- > 0;)
+    if (facts_base()[i].folded_into) {
+      vacant_from = i;
+      vacant_count++;
+    } else if ((slot = set_insert(&sites, rehash(&sites, i))) != NULL) {
+      *slot = i + 1;
+    }
+}
+
 void bursar_stacks_stop(void) {
-  struct index_set *all[] = {&strings, &codes, &nodes, &sites};
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-    bursar_pool_give(all[i]->slots, all[i]->size * sizeof(uint32_t));
-    memset(all[i], 0, sizeof **all);
-  }
+  set_clear(&strings);
+  set_clear(&codes);
+  set_clear(&nodes);
+  set_clear(&sites);
+  vacant_count = vacant_from = 0;
 }

@@ -138,12 +138,12 @@ struct bursar_counts { /* at BURSAR_AT_COUNTS */
   uint64_t main_ended_ns;    /* __main__ finished, before atexit */
   uint64_t end_tick;         /* the tick made then; 0 where there was none (the end is the last state) */
   uint64_t stopped_ns;       /* state left OPEN */
-  uint64_t folded_sites;     /* stacks charged to an ancestor because the ledger is full */
-  uint64_t folded_allocs;
+  uint64_t folded_sites;     /* sites folded into an ancestor's, and stacks charged to one, because the ledger is full */
+  uint64_t folded_allocs;    /* allocations that they stood for */
   uint64_t lost_undos;       /* site changes that the journal had no room for: --at is then approximate */
   uint64_t deep_stacks;      /* stacks cut at BURSAR_DEPTH_MAX */
   uint32_t main_file;        /* string: the file of __main__, 0 while unknown */
-  uint32_t reserved;
+  uint32_t folding;      /* 1 while sites are being folded: killed then, some are counted twice or not at all */
   uint64_t reused_blocks;    /* addresses handed out again without a free seen: the books ended them */
 };
 
@@ -193,7 +193,7 @@ struct bursar_site_facts {
   uint16_t domain;
   uint16_t lane; /* 0 GIL, 1 FREE */
   uint32_t type; /* string, 0 where unknown */
-  uint32_t folded_into; /* the site that took this one's counters; 0 while it stands for itself */
+  uint32_t folded_into; /* the site that took this one's counters; this one is then empty.  0: it stands for itself */
   uint64_t remote_free_bytes; /* frees of this site's blocks made outside the GIL: subtract these too */
   uint64_t remote_frees;
 };
