@@ -14,12 +14,9 @@ from types import CodeType
 from typing import Any
 
 from ._bursar import live_bytes
-from ._recording import MARK, NOW, OWN, Recording, Target, pop, push, size_of, threads
+from ._recording import MARK, NOW, OWN, Code, Recording, Target, pop, push, size_of, threads
 
-assert sys.version_info >= (3, 12)
-
-_events = sys.monitoring.events
-_LOCAL = _events.PY_START | _events.PY_RESUME | _events.LINE | _events.PY_YIELD | _events.PY_RETURN
+_monitoring: Any = getattr(sys, "monitoring", None)  # not before 3.12, where nobody calls what is here
 _IDS = (4, 3, 2, 5, 1, 0)  # those that have no name first
 
 
@@ -82,7 +79,8 @@ class _Watches:
     def __init__(self) -> None:
         self.lock = RLock()
         self.tool = -1
-        self.codes: dict[int, Any] = {}
+        self.events = 0
+        self.codes: dict[int, Code] = {}
         self.counts: dict[int, int] = {}
 
     def add(self, target: Target) -> None:
@@ -93,7 +91,7 @@ class _Watches:
                 self.counts[key] = self.counts.get(key, 0) + 1
                 if key not in self.codes:
                     self.codes[key] = known
-                    sys.monitoring.set_local_events(self.tool, known.code, _LOCAL)
+                    _monitoring.set_local_events(self.tool, known.code, self.events)
 
     def remove(self, target: Target) -> None:
         with self.lock:
@@ -101,37 +99,40 @@ class _Watches:
                 self.counts[key] -= 1
                 if self.counts[key] == 0:
                     del self.counts[key], self.codes[key]
-                    sys.monitoring.set_local_events(self.tool, known.code, 0)
+                    _monitoring.set_local_events(self.tool, known.code, 0)
             if not self.codes:
                 self._give_back()
 
     def _take(self) -> int:
         for tool in _IDS:
-            if sys.monitoring.get_tool(tool) is None:
+            if _monitoring.get_tool(tool) is None:
                 break
         else:
             raise RuntimeError("profile() needs a tool id of sys.monitoring and all are taken: stop one of its users")
-        sys.monitoring.use_tool_id(tool, "bursar.profile")
-        for event, function in _CALLBACKS:
-            sys.monitoring.register_callback(tool, event, function)
+        _monitoring.use_tool_id(tool, "bursar.profile")
+        self.events = 0
+        for name, function in _CALLBACKS:
+            event = getattr(_monitoring.events, name)
+            self.events |= event
+            _monitoring.register_callback(tool, event, function)
         return tool
 
     def _give_back(self) -> None:
-        for event, _ in _CALLBACKS:
-            sys.monitoring.register_callback(self.tool, event, None)
-        sys.monitoring.free_tool_id(self.tool)
+        for name, _ in _CALLBACKS:
+            _monitoring.register_callback(self.tool, getattr(_monitoring.events, name), None)
+        _monitoring.free_tool_id(self.tool)
         self.tool = -1
 
     def forked(self) -> None:
         self.lock = RLock()
 
 
-_CALLBACKS: tuple[tuple[int, Any], ...] = (
-    (_events.PY_START, _on_start),
-    (_events.PY_RESUME, _on_resume),
-    (_events.LINE, _on_line),
-    (_events.PY_YIELD, _on_end),
-    (_events.PY_RETURN, _on_end),
+_CALLBACKS = (
+    ("PY_START", _on_start),
+    ("PY_RESUME", _on_resume),
+    ("LINE", _on_line),
+    ("PY_YIELD", _on_end),
+    ("PY_RETURN", _on_end),
 )
 _watches = _Watches()
 os.register_at_fork(after_in_child=_watches.forked)

@@ -5,11 +5,27 @@ from __future__ import annotations
 import threading
 from array import array
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from . import _books, _bursar
 
 # Where _bursar.read() puts them.
 _LIVE, _RUN_PEAK, _ALLOCATIONS, _FREES, _ALLOCATED, _PEAK = range(6)
+
+
+class _Held:
+    """A special method that the block holds while it runs: `with` makes a bound method of each, and frees the one in
+    the block and the other, before it is called, at its end."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, track: Track | None, owner: type[Track]) -> Any:
+        if track is None:
+            return getattr(owner, self._name)
+        method = getattr(track, self._name)
+        track._held.append(method)
+        return method
 
 
 class Track:
@@ -21,7 +37,7 @@ class Track:
 
     # The figures are the sums over stretches between readings, and a reading is written to an array made before: from
     # the reading that begins a stretch to the one that ends it nothing here allocates.
-    __slots__ = ("_base", "_last", "_sums", "_mark", "_open", "_entered", "_ticket", "_lock")
+    __slots__ = ("_base", "_last", "_sums", "_mark", "_open", "_entered", "_ticket", "_lock", "_held")
 
     def __init__(self) -> None:
         self._base = array("q", bytes(48))
@@ -32,8 +48,9 @@ class Track:
         self._entered = False
         self._ticket = 0
         self._lock = threading.Lock()
+        self._held: list[Any] = []
 
-    def __enter__(self) -> Track:
+    def _enter(self) -> Track:
         if self._entered:
             raise RuntimeError("this track() was used before: call bursar.track() again for another block")
         self._ticket = _books.borrow(self._close)
@@ -46,21 +63,32 @@ class Track:
         self._begin()
         return self
 
-    def __exit__(
+    def _leave(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._entered:
-            self._close()
+        self._close()
+        self._held.clear()
+        if self._ticket:
             _books.give_back(self._ticket)
+            self._ticket = 0
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> Track: ...
+        def __exit__(
+            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        ) -> None: ...
+    else:
+        __enter__ = _Held("_enter")
+        __exit__ = _Held("_leave")
 
     def _begin(self) -> None:
         """Begin a stretch, with a mark that is open already; the mark is set anew, at the same live bytes."""
         _bursar.read(self._base, self._mark)
         self._mark = _bursar.mark()
 
-    def _end(self) -> None:
-        """End a stretch and add it to the sums."""
-        _bursar.read(self._last, self._mark)
+    def _add(self) -> None:
+        """Add a stretch, whose last reading was taken, to the sums."""
         sums, base, last = self._sums, self._base, self._last
         sums[_PEAK] = max(sums[_PEAK], sums[_LIVE] + last[_PEAK] - base[_LIVE])
         for which in (_LIVE, _ALLOCATIONS, _FREES, _ALLOCATED):
@@ -72,7 +100,8 @@ class Track:
         try:
             if self._open:
                 self._open = False
-                self._end()
+                _bursar.read(self._last, self._mark)
+                self._add()
         finally:
             self._lock.release()
 
@@ -80,8 +109,9 @@ class Track:
         self._lock.acquire()
         try:
             if self._open:
-                self._end()
+                _bursar.read(self._last, self._mark)
                 self._mark = _bursar.mark()
+                self._add()
             figure = self._sums[which]
         finally:
             self._lock.release()
@@ -133,4 +163,6 @@ def track() -> Track:
     return Track()
 
 
-Track().__exit__(None, None, None)  # before 3.11 a function's first call leaves a frame behind
+# Before 3.11 a function's first call leaves a frame behind, which would be in a block's figures.
+Track().__exit__(None, None, None)
+Track().peak_bytes  # noqa: B018

@@ -90,7 +90,7 @@ def memory_usage(
         raise ValueError("memory_usage() needs an interval above 0 where there is a timeout")
     metric = _METRICS[backend]
     rounds = None if timeout is None else max(1, round(timeout / interval))
-    if isinstance(proc, (int, str)):
+    if isinstance(proc, int) or (isinstance(proc, str) and proc.strip().isdigit()):
         pid = int(proc)
         found: Any = _watch(
             os.getpid() if pid == -1 else pid,

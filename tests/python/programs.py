@@ -1,0 +1,31 @@
+"""Programs that tests write, run to their end, and read the output of."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Done, Run
+
+Program = Callable[..., Done]
+
+
+@pytest.fixture
+def program(execute: Run, python: str, tmp_path: Path) -> Program:
+    """Runs a program under the interpreter under test; it must succeed, and say nothing on stderr unless `says`."""
+
+    def run(text: str, *arguments: object, says: bool = False, **options: Any) -> Done:
+        path = tmp_path / "program.py"
+        path.write_text(text)
+        done = execute(python, path, *map(str, arguments), **options)
+        assert done.returncode == 0, done.stderr
+        assert says or done.stderr == ""
+        return done
+
+    return run
+
+
+def printed(done: Done) -> Any:
+    """What a program printed as JSON."""
+    return json.loads(done.stdout)

@@ -1,0 +1,165 @@
+"""start() and stop(): what opens and closes the books, and what is refused."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import Program, printed, program
+
+__all__ = ["program"]
+pytestmark = pytest.mark.core
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = "import bursar, json, os, sys, warnings\nfrom bursar import _bursar\n"
+
+
+def test_nothing_is_loaded_before_it_is_asked_for(program: Program) -> None:
+    done = program(
+        HEAD + "loaded = [name for name in sys.modules if name.startswith('bursar')]\n"
+        "public = {name: type(getattr(bursar, name)).__name__ for name in bursar.__all__}\n"
+        "assert set(bursar.__all__) <= set(dir(bursar))\n"
+        "print(json.dumps([loaded, public]))\n"
+    )
+    loaded, public = printed(done)
+    assert loaded == ["bursar", "bursar._bursar"]
+    functions = ("memory_usage", "profile", "start", "stop", "track")
+    assert public == {"__version__": "str"} | dict.fromkeys(functions, "function")
+
+
+def test_an_unknown_name_is_an_attribute_error(program: Program) -> None:
+    done = program(HEAD + "try: bursar.nothing\nexcept AttributeError as error: print(error)\n")
+    assert done.stdout == "module 'bursar' has no attribute 'nothing'\n"
+
+
+def test_the_version_is_that_of_the_build(program: Program) -> None:
+    build = re.search(r"^  version: '([^']+)'", (ROOT / "meson.build").read_text(), re.M)
+    assert build is not None
+    assert program(HEAD + "print(bursar.__version__)\n").stdout == build[1] + "\n"
+
+
+def test_start_books_until_stop(program: Program, ledger: Path, facts: Callable[[Path], dict[str, Any]]) -> None:
+    done = program(
+        HEAD + "before = _bursar.status()['mode'], _bursar.live_bytes()\n"
+        "assert bursar.start(output=sys.argv[1]) is None\n"
+        "during = _bursar.status()\n"
+        "kept = bytearray(3 << 20)\n"
+        "held = _bursar.live_bytes()\n"
+        "bursar.stop()\n"
+        "after = bytearray(50 << 20)\n"
+        "bursar.stop()  # again: nothing happens\n"
+        "print(json.dumps([before, during, held, _bursar.status()['mode'], _bursar.live_bytes()]))\n",
+        ledger,
+    )
+    before, during, held, mode, live = printed(done)
+    assert before == ["off", -1]
+    assert (during["mode"], during["path"], during["broken"]) == ("exact", str(ledger), None)
+    assert 3 << 20 <= held < 4 << 20
+    assert (mode, live) == ("off", -1)
+    read = facts(ledger)
+    assert read["complete"]
+    assert 3 << 20 <= read["peak_bytes"] < 4 << 20  # not the 50 MiB after stop()
+
+
+def test_start_without_stop_is_closed_at_exit(
+    program: Program, ledger: Path, facts: Callable[[Path], dict[str, Any]]
+) -> None:
+    program(HEAD + "bursar.start(output=sys.argv[1])\nkept = bytearray(1 << 20)\n", ledger)
+    assert facts(ledger)["complete"]
+
+
+def test_start_without_output_goes_to_the_default_place(program: Program, environment: dict[str, str]) -> None:
+    done = program(HEAD + "bursar.start()\nprint(_bursar.status()['path'])\n")
+    path = Path(done.stdout.strip())
+    assert path.parent == Path(environment["BURSAR_DIR"])
+    assert path.exists()
+
+
+def test_a_second_start(program: Program, ledger: Path, tmp_path: Path) -> None:
+    done = program(
+        HEAD + "bursar.start(output=sys.argv[1])\n"
+        "bursar.start()  # the same books\n"
+        "print(_bursar.status()['path'])\n"
+        "try: bursar.start(output=sys.argv[2])\n"
+        "except RuntimeError as error: print(error)\n"
+        "bursar.stop()\n"
+        "bursar.start(output=sys.argv[2])\n"
+        "print(_bursar.status()['path'])\n",
+        ledger,
+        tmp_path / "other.bursar",
+    )
+    assert done.stdout.splitlines() == [
+        str(ledger),
+        f"the books are open already, in {ledger}: call bursar.stop() first",
+        str(tmp_path / "other.bursar"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "line"),
+    [
+        ("sample", "mode 'sample' does not exist in this version: use mode='exact'"),
+        ("count", "mode 'count' does not exist in this version: use mode='exact'"),
+        ("exactly", "unknown mode 'exactly': use mode='exact'"),
+    ],
+)
+def test_modes_that_do_not_exist(program: Program, mode: str, line: str) -> None:
+    done = program(
+        HEAD + "try: bursar.start(sys.argv[1])\n"
+        "except ValueError as error: print(error)\n"
+        "print(_bursar.live_bytes())\n",
+        mode,
+    )
+    assert done.stdout.splitlines() == [line, "-1"]
+
+
+def test_start_replaces_a_ledger_only_by_force_and_never_another_file(
+    program: Program, ledger: Path, tmp_path: Path
+) -> None:
+    text = (
+        HEAD + "for force in (False, True):\n"
+        "    try: bursar.start(output=sys.argv[1], force=force)\n"
+        "    except (RuntimeError, ValueError) as error: print('refused', '\\n' not in str(error))\n"
+        "    else: print('opened')\n"
+        "    bursar.stop()\n"
+    )
+    program(HEAD + "bursar.start(output=sys.argv[1])\n", ledger)
+    assert program(text, ledger).stdout.splitlines() == ["refused True", "opened"]
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    assert program(text, mine).stdout.splitlines() == ["refused True"] * 2
+    assert mine.read_text() == "mine"
+
+
+def test_under_run_start_changes_nothing(bursar: Any, tmp_path: Path, ledger: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        HEAD + "path = _bursar.status()['path']\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    bursar.start(); bursar.start('exact', output='elsewhere.bursar')\n"
+        "    quiet = len(caught)\n"
+        "    bursar.start('sample')\n"
+        "said = [str(warning.message) for warning in caught]\n"
+        "print(json.dumps([path, _bursar.status(), quiet, said, os.path.exists('elsewhere.bursar')]))\n"
+    )
+    path, status, quiet, warned, elsewhere = printed(bursar("run", "-o", ledger, script))
+    assert path == status["path"] == str(ledger)
+    assert (status["mode"], quiet, elsewhere) == ("exact", 0, False)
+    assert warned == ["bursar run keeps exact books; start(mode='sample') changes nothing"]
+
+
+def test_a_forked_child_has_no_books(program: Program, ledger: Path) -> None:
+    done = program(
+        HEAD + "bursar.start(output=sys.argv[1])\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    off = _bursar.live_bytes() == -1\n"
+        "    with bursar.track() as t: kept = bytearray(1 << 20)\n"
+        "    good = off and t.live_bytes >= 1 << 20 and _bursar.live_bytes() == -1\n"
+        "    os._exit(0 if good else 1)\n"
+        "print(os.waitpid(child, 0)[1], _bursar.live_bytes() > 0, _bursar.status()['path'] == sys.argv[1])\n",
+        ledger,
+    )
+    assert done.stdout == "0 True True\n"
