@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
+OLDEST = (3, 10)
 
 PROBE = """
 import importlib.util, platform, sys, sysconfig
@@ -52,6 +53,8 @@ def find() -> tuple[dict[str, Interpreter], dict[str, str]]:
             continue
         facts = probe.stdout.split("\n")
         if probe.returncode != 0 or facts[0] != "CPython" or facts[1] in found:
+            continue
+        if tuple(map(int, facts[1].split("."))) < OLDEST:
             continue
         if facts[3] != "True" or facts[4] != "True":
             unfit[facts[1]] = f"{executable} has no {'Python.h' if facts[3] != 'True' else 'ensurepip'}"
