@@ -171,8 +171,8 @@ def render(result: Facts) -> str:
             *ratios(result),
             "",
             "deltablue, async_tree (variant “none”) and logging (formatted messages) are pyperformance's, as they"
-            " ship, in one process. CPU time includes the imports. Two tools in the table see less than bursar: memray's default does not see what Python's"
-            " own allocator serves, and scalene samples.",
+            " ship, in one process. CPU time includes the imports. Two tools in the table see less than"
+            " bursar: memray's default does not see what Python's own allocator serves, and scalene samples.",
             "",
             "## Added peak memory, MiB (median)",
             *memory(result),
