@@ -110,7 +110,7 @@ int bursar_program_python(const char *asked, const char *invoked, struct bursar_
   if (!asked)
     return bursar_error_set(error, BURSAR_FAILED, 
                             "no Python beside bursar, and no python3 on PATH: name one by --python");
-  return bursar_error_set(error, BURSAR_FAILED, "no such Python: %s: %s", asked,
+  return bursar_error_set(error, BURSAR_FAILED, "no such Python: %.800s: %s", asked,
                           result == -EACCES ? "not an executable file" : strerror(-result));
 }
 
@@ -159,13 +159,13 @@ int bursar_program_check_python(const struct bursar_program_file *python, struct
     return BURSAR_OK;
   int result = ask(python->path, answer, sizeof answer);
   if (result < 0)
-    return bursar_error_set(error, BURSAR_FAILED, "cannot start %s: %s", python->path, strerror(-result));
+    return bursar_error_set(error, BURSAR_FAILED, "cannot start %.800s: %s", python->path, strerror(-result));
   if (strstr(answer, "bursar=1;"))
     return BURSAR_OK;
   if (strstr(answer, "bursar=0;"))
-    return bursar_error_set(error, BURSAR_FAILED, "%s has no bursar: %s -m pip install bursar", python->path,
+    return bursar_error_set(error, BURSAR_FAILED, "%.400s has no bursar: %.400s -m pip install bursar", python->path,
                             python->path);
-  return bursar_error_set(error, BURSAR_FAILED, "%s is no Python that works: name another one by --python",
+  return bursar_error_set(error, BURSAR_FAILED, "%.800s is no Python that works: name another one by --python",
                           python->path);
 }
 
@@ -197,10 +197,10 @@ static int refuse_command(const char *command, int result, struct bursar_error *
   bool script = length > 3 && strcmp(command + length - 3, ".py") == 0 && stat(command, &is) == 0;
   const char *why = result == -EACCES ? "is not executable" : "is no command on PATH";
   if (strchr(command, '/') && result != -EACCES)
-    return bursar_error_set(error, BURSAR_FAILED, "cannot run %s: %s", command, strerror(-result));
+    return bursar_error_set(error, BURSAR_FAILED, "cannot run %.800s: %s", command, strerror(-result));
   if (script)
-    return bursar_error_set(error, BURSAR_FAILED, "%s %s: as a script: bursar run %s", command, why, command);
-  return bursar_error_set(error, BURSAR_FAILED, "%s %s", command, why);
+    return bursar_error_set(error, BURSAR_FAILED, "%.400s %s: as a script: bursar run %.400s", command, why, command);
+  return bursar_error_set(error, BURSAR_FAILED, "%.800s %s", command, why);
 }
 
 int bursar_program_command(const char *command, struct bursar_program_file *file, struct bursar_program_file *python,
@@ -229,7 +229,7 @@ int bursar_program_command(const char *command, struct bursar_program_file *file
       return BURSAR_PROGRAM_EXECUTABLE;
     result = on_path(named, python->path);
     if (result < 0)
-      return bursar_error_set(error, BURSAR_FAILED, "%s asks for %s: %s", file->path, named, strerror(-result));
+      return bursar_error_set(error, BURSAR_FAILED, "%.800s asks for %.100s: %s", file->path, named, strerror(-result));
     return BURSAR_PROGRAM_PYTHON;
   }
   if (memchr(head, 0, (size_t)n)) /* ELF, or whatever else this kernel knows */

@@ -98,7 +98,7 @@ static int tell_settings(const struct wish *wish, const char *ledger) {
 static int check_script(const char *script) {
   struct stat is;
   if (stat(script, &is) != 0 || faccessat(AT_FDCWD, script, R_OK, AT_EACCESS) != 0)
-    return bursar_cli_complain(2, "can't open file '%s': [Errno %d] %s", script, errno, strerror(errno));
+    return bursar_cli_complain(2, "can't open file '%.800s': [Errno %d] %s", script, errno, strerror(errno));
   if (!S_ISDIR(is.st_mode))
     return -1;
   static const char *const mains[] = {"__main__.py", "__main__.pyc"};
@@ -108,7 +108,7 @@ static int check_script(const char *script) {
     if (n > 0 && n < (int)sizeof path && access(path, F_OK) == 0)
       return -1;
   }
-  return bursar_cli_complain(1, "can't find '__main__' module in '%s'", script);
+  return bursar_cli_complain(1, "can't find '__main__' module in '%.800s'", script);
 }
 
 /* The argument vector: `head` (ended by NULL), then the operands. */
@@ -196,7 +196,7 @@ static int become(const struct wish *wish, struct target *target) {
   int status = tell_settings(wish, ledger.path);
   if (status < 0) {
     execve(target->file, target->argv, environ);
-    status = bursar_cli_complain(1, "cannot run %s: %s", target->file, strerror(errno));
+    status = bursar_cli_complain(1, "cannot run %.800s: %s", target->file, strerror(errno));
   }
   bursar_place_discard(&ledger);
   return status;

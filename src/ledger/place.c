@@ -19,6 +19,8 @@
 #define PROGRAM_MAX 64       /* bytes of a program's name in a ledger's */
 #define SUFFIX ".bursar"
 
+/* In messages a path stops after 800 bytes (%.800s), so that the reason behind it is never cut off. */
+
 /* A file's directory, held open, and its name in it: everything is done relative to the former. */
 struct spot {
   int directory;
@@ -105,7 +107,7 @@ static int default_directory(char out[BURSAR_PLACE_PATH_MAX], struct bursar_erro
 
 static int refuse_directory(const char *path, const char *why, struct bursar_error *error) {
   return bursar_error_set(error, BURSAR_FAILED,
-                          "the ledger directory %s %s: remove it, or name another one with BURSAR_DIR", path, why);
+                          "the ledger directory %.800s %s: remove it, or name another one with BURSAR_DIR", path, why);
 }
 
 /* Opens the default directory, made where `make` says so; without that, *out is -1 where there is none. */
@@ -133,7 +135,7 @@ static int open_default(bool make, char path[BURSAR_PLACE_PATH_MAX], int *out, s
     return refuse_directory(path, "is a link or no directory", error);
   if (result < 0)
     return bursar_error_set(error, BURSAR_FAILED,
-                            "cannot use the ledger directory %s: %s: name another one with BURSAR_DIR", path,
+                            "cannot use the ledger directory %.800s: %s: name another one with BURSAR_DIR", path,
                             strerror(-result));
   struct stat is;
   const char *why = NULL;
@@ -393,7 +395,7 @@ static int read_directory(int directory, struct bursar_place_list *list, struct 
   int own = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR *stream = own < 0 ? NULL : fdopendir(own);
   if (!stream) {
-    status = bursar_error_set(error, BURSAR_FAILED, "cannot read the ledger directory %s: %s", list->directory,
+    status = bursar_error_set(error, BURSAR_FAILED, "cannot read the ledger directory %.800s: %s", list->directory,
                               strerror(errno));
     close_fd(&own);
     return status;
@@ -405,7 +407,7 @@ static int read_directory(int directory, struct bursar_place_list *list, struct 
       continue;
     close(fd);
     if (!list_add(list, &room, &entry))
-      status = bursar_error_set(error, BURSAR_FAILED, "the ledger directory %s holds more than can be listed",
+      status = bursar_error_set(error, BURSAR_FAILED, "the ledger directory %.800s holds more than can be listed",
                                 list->directory);
   }
   closedir(stream);
@@ -477,7 +479,7 @@ int bursar_place_find(pid_t pid, struct bursar_place *place, struct bursar_error
     (void)open_entry(directory, found->name, &place->fd, &again);
   if (status == BURSAR_OK && place->fd < 0)
     status = bursar_error_set(error, BURSAR_FAILED,
-                              "no ledger of process %d in %s: see bursar ls, or give the ledger's path", (int)pid,
+                              "no ledger of process %d in %.800s: see bursar ls, or give the ledger's path", (int)pid,
                               list.directory);
   bursar_place_list_free(&list);
   close_fd(&directory);
@@ -538,7 +540,7 @@ int bursar_place_clean(bool dry_run, struct bursar_place_list *removed, struct b
   if (status < 0 || directory < 0)
     return status;
   if (flock(directory, LOCK_EX) != 0)
-    status = bursar_error_set(error, BURSAR_FAILED, "cannot lock the ledger directory %s: %s", removed->directory,
+    status = bursar_error_set(error, BURSAR_FAILED, "cannot lock the ledger directory %.800s: %s", removed->directory,
                               strerror(errno));
   if (status == BURSAR_OK)
     status = read_directory(directory, removed, error);
@@ -593,7 +595,7 @@ static int create_default(const char *program, struct bursar_place *place, struc
   close_fd(&directory);
   if (result < 0)
     return bursar_error_set(error, BURSAR_FAILED,
-                            "cannot make a ledger in %s: %s: name another place with -o or BURSAR_DIR", path,
+                            "cannot make a ledger in %.800s: %s: name another place with -o or BURSAR_DIR", path,
                             strerror(-result));
   place->fd = result;
   return BURSAR_OK;
@@ -615,18 +617,18 @@ static int may_replace(const struct spot *spot, const char *out, bool force, str
       else if (S_ISDIR(is.st_mode))
         what = "and is a directory";
     }
-    return bursar_error_set(error, BURSAR_FAILED, "%s exists %s: choose another name for the ledger", out, what);
+    return bursar_error_set(error, BURSAR_FAILED, "%.800s exists %s: choose another name for the ledger", out, what);
   }
   if (result < 0)
     return bursar_error_set(error, BURSAR_FAILED,
-                            "%s exists and cannot be read: %s: choose another name for the ledger", out,
+                            "%.800s exists and cannot be read: %s: choose another name for the ledger", out,
                             strerror(-result));
   if (was->live && was->state != BURSAR_PLACE_NEWER)
     return bursar_error_set(error, BURSAR_FAILED,
-                            "%s is the ledger of process %d, which is running: choose another name", out,
+                            "%.800s is the ledger of process %d, which is running: choose another name", out,
                             (int)was->pid);
   if (!force)
-    return bursar_error_set(error, BURSAR_FAILED, "%s exists: replace that ledger with -f, or choose another name",
+    return bursar_error_set(error, BURSAR_FAILED, "%.800s exists: replace that ledger with -f, or choose another name",
                             out);
   return BURSAR_OK;
 }
@@ -683,7 +685,7 @@ static int create_named(const char *out, bool force, struct bursar_place *place,
   }
   close_fd(&spot.directory);
   if (status == BURSAR_OK && result < 0)
-    status = bursar_error_set(error, BURSAR_FAILED, "cannot write the ledger %s: %s", out[0] ? out : "''",
+    status = bursar_error_set(error, BURSAR_FAILED, "cannot write the ledger %.800s: %s", out[0] ? out : "''",
                               strerror(-result));
   if (status < 0)
     return status;
