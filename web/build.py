@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -74,9 +75,10 @@ def build_page(uplot: Path) -> str:
     style = (source / "style.css").read_text(encoding="utf-8")
     style = style.replace("/*{{dark-by-preference}}*/", dark_by_preference(style))
     style = (uplot / "dist" / "uPlot.min.css").read_text(encoding="utf-8").strip() + "\n" + style
-    parts = ["/* uPlot: " + licence.replace("*/", "* /") + " */", (uplot / "dist" / "uPlot.iife.min.js").read_text(encoding="utf-8").strip()]
-    parts += ['(() => {\n"use strict";', *((source / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS), "})();"]
-    script = "\n".join(parts)
+    library = (uplot / "dist" / "uPlot.iife.min.js").read_text(encoding="utf-8").strip()
+    own = "\n".join((source / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    notice = licence.replace("*/", "* /")
+    script = f'/* uPlot: {notice} */\n{library}\n(() => {{\n"use strict";\n{own}}})();\n'
     if "</script" in script.lower() or "</style" in style.lower():
         fail("a source holds </script or </style, which would end its element")
     policy = (
@@ -84,8 +86,8 @@ def build_page(uplot: Path) -> str:
         f"script-src {policy_hash(script)}; style-src {policy_hash(style)}; base-uri 'none'; form-action 'none'"
     )
     page = (source / "page.html").read_text(encoding="utf-8")
-    notice = "bursar: Apache-2.0\n\nuPlot: " + licence.replace("&", "&amp;").replace("<", "&lt;")
-    for name, text in (("policy", policy), ("style", style), ("licences", notice), ("script", script)):
+    licences = "bursar: Apache-2.0\n\nuPlot: " + html.escape(licence, quote=False)
+    for name, text in (("policy", policy), ("style", style), ("licences", licences), ("script", script)):
         before, after = page.split("{{" + name + "}}")
         page = before + text + after
     if page.count(DATA) != 1:

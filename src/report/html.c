@@ -21,6 +21,13 @@ struct page {
   struct bursar_buffer column; /* the numbers of the column that is being packed */
   struct bursar_text *strings; /* distinct, ordered by address: equal texts of a model share their bytes */
   uint32_t string_count;
+  /* What the page holds: sites with something in them, and the nodes of their stacks, in the model's order. */
+  uint32_t *site_at; /* the page's site to the model's */
+  uint32_t *site_of; /* and back, or BURSAR_READER_NONE */
+  uint32_t site_count;
+  uint32_t *node_at;
+  uint32_t *node_of;
+  uint32_t node_count;
 };
 
 /* ---- columns ---- */
@@ -97,6 +104,42 @@ static void write_column(struct page *page, const char *name, uint32_t count, va
   end_column(page);
 }
 
+/* ---- what the page holds ---- */
+
+static bool holds_something(const struct bursar_model *model, uint32_t site) {
+  const struct bursar_model_site *it = &model->sites[site];
+  return it->allocations > 0 || it->allocated_bytes > 0 || it->live.bytes > 0 || it->peak.bytes > 0 ||
+         model->last[site].bytes > 0;
+}
+
+static int choose(struct page *page) {
+  const struct bursar_model *model = page->model;
+  page->site_at = calloc((size_t)model->site_count + 1, sizeof(uint32_t));
+  page->site_of = calloc((size_t)model->site_count + 1, sizeof(uint32_t));
+  page->node_at = calloc((size_t)model->node_count + 1, sizeof(uint32_t));
+  page->node_of = calloc((size_t)model->node_count + 1, sizeof(uint32_t));
+  if (!page->site_at || !page->site_of || !page->node_at || !page->node_of)
+    return -ENOMEM;
+  for (uint32_t i = 0; i < model->site_count; i++) {
+    page->site_of[i] = BURSAR_READER_NONE;
+    if (!holds_something(model, i))
+      continue;
+    page->site_of[i] = page->site_count;
+    page->site_at[page->site_count++] = i;
+    page->node_of[model->sites[i].node] = 1; /* for now: it is wanted */
+  }
+  for (uint32_t i = model->node_count; i-- > BURSAR_NODE_FIRST;)
+    if (page->node_of[i])
+      page->node_of[model->nodes[i].parent] = 1;
+  for (uint32_t i = 0; i < model->node_count; i++) {
+    bool wanted = bursar_model_is_root(i) || page->node_of[i];
+    page->node_of[i] = wanted ? page->node_count : BURSAR_READER_NONE;
+    if (wanted)
+      page->node_at[page->node_count++] = i;
+  }
+  return 0;
+}
+
 /* ---- strings ---- */
 
 static int by_address(const void *left, const void *right) {
@@ -158,52 +201,55 @@ static uint64_t code_file(const struct page *page, uint32_t i) {
 }
 
 static uint64_t node_parent(const struct page *page, uint32_t i) {
-  return bursar_model_is_root(i) ? 0 : i - page->model->nodes[i].parent;
+  return bursar_model_is_root(i) ? 0 : i - page->node_of[page->model->nodes[page->node_at[i]].parent];
 }
 static uint64_t node_code(const struct page *page, uint32_t i) {
-  uint32_t code = page->model->nodes[i].code;
+  uint32_t code = page->model->nodes[page->node_at[i]].code;
   return code == BURSAR_READER_NONE ? 0 : (uint64_t)code + 1;
 }
 static uint64_t node_line(const struct page *page, uint32_t i) {
-  return page->model->nodes[i].line;
+  return page->model->nodes[page->node_at[i]].line;
+}
+
+static const struct bursar_model_site *site_in(const struct page *page, uint32_t i) {
+  return &page->model->sites[page->site_at[i]];
 }
 
 static uint64_t site_node(const struct page *page, uint32_t i) {
-  const struct bursar_model_site *sites = page->model->sites;
-  return zigzag(sites[i].node, i == 0 ? 0 : sites[i - 1].node);
+  return zigzag(page->node_of[site_in(page, i)->node], i == 0 ? 0 : page->node_of[site_in(page, i - 1)->node]);
 }
 static uint64_t site_domain(const struct page *page, uint32_t i) {
-  return page->model->sites[i].domain;
+  return site_in(page, i)->domain;
 }
 static uint64_t site_type(const struct page *page, uint32_t i) {
-  return string_index(page, page->model->sites[i].type);
+  return string_index(page, site_in(page, i)->type);
 }
 static uint64_t site_peak(const struct page *page, uint32_t i) {
-  return exact(page->model->sites[i].peak.bytes);
+  return exact(site_in(page, i)->peak.bytes);
 }
 static uint64_t site_peak_blocks(const struct page *page, uint32_t i) {
-  return blocks_of(page->model->sites[i].peak);
+  return blocks_of(site_in(page, i)->peak);
 }
 static uint64_t site_last(const struct page *page, uint32_t i) {
-  return exact(page->model->last[i].bytes);
+  return exact(page->model->last[page->site_at[i]].bytes);
 }
 static uint64_t site_last_blocks(const struct page *page, uint32_t i) {
-  return blocks_of(page->model->last[i]);
+  return blocks_of(page->model->last[page->site_at[i]]);
 }
 static uint64_t site_end(const struct page *page, uint32_t i) {
-  return zigzag(exact(page->model->sites[i].live.bytes), exact(page->model->last[i].bytes));
+  return zigzag(exact(site_in(page, i)->live.bytes), exact(page->model->last[page->site_at[i]].bytes));
 }
 static uint64_t site_end_blocks(const struct page *page, uint32_t i) {
-  return zigzag(blocks_of(page->model->sites[i].live), blocks_of(page->model->last[i]));
+  return zigzag(blocks_of(site_in(page, i)->live), blocks_of(page->model->last[page->site_at[i]]));
 }
 static uint64_t site_alloc_bytes(const struct page *page, uint32_t i) {
-  return exact(page->model->sites[i].allocated_bytes);
+  return exact(site_in(page, i)->allocated_bytes);
 }
 static uint64_t site_allocs(const struct page *page, uint32_t i) {
-  return exact(page->model->sites[i].allocations);
+  return exact(site_in(page, i)->allocations);
 }
 static uint64_t site_temporaries(const struct page *page, uint32_t i) {
-  return exact(page->model->sites[i].temporaries);
+  return exact(site_in(page, i)->temporaries);
 }
 
 static uint64_t tick_time(const struct page *page, uint32_t i) {
@@ -225,7 +271,7 @@ static void write_codes(struct page *page) {
 }
 
 static void write_nodes(struct page *page) {
-  uint32_t count = page->model->node_count;
+  uint32_t count = page->node_count;
   bursar_buffer_text(&page->out, ",\n\"roots\":[");
   for (uint32_t i = 0; i < BURSAR_NODE_FIRST; i++) {
     bursar_buffer_text(&page->out, i == 0 ? "" : ",");
@@ -256,7 +302,7 @@ static void write_sites(struct page *page) {
       {"allocs", site_allocs},
       {"temporaries", site_temporaries},
   };
-  uint32_t count = page->model->site_count;
+  uint32_t count = page->site_count;
   bursar_buffer_format(&page->out, ",\n\"sites\":{\"count\":%" PRIu32, count);
   for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++)
     write_column(page, columns[i].name, count, columns[i].value);
@@ -338,8 +384,9 @@ static int by_index(const void *left, const void *right) {
 }
 
 /* Goes back from undo record `from` to those of tick `to`, and packs what is different there. */
-static void pack_step(const struct bursar_model *model, struct history *history, uint32_t step, uint32_t from,
-                      uint32_t to, struct bursar_buffer *out) {
+static void pack_step(const struct page *page, struct history *history, uint32_t step, uint32_t from, uint32_t to,
+                      struct bursar_buffer *out) {
+  const struct bursar_model *model = page->model;
   history->changed_count = 0;
   for (uint32_t i = from; i > model->ticks[to].first_undo; i--) {
     const struct bursar_model_undo *undo = &model->undos[i - 1];
@@ -354,21 +401,23 @@ static void pack_step(const struct bursar_model *model, struct history *history,
   uint32_t kept = 0;
   for (uint32_t i = 0; i < history->changed_count; i++) {
     uint32_t site = history->changed[i];
-    if (history->held[site].bytes != history->later[site].bytes ||
-        history->held[site].blocks != history->later[site].blocks)
+    bool moved = history->held[site].bytes != history->later[site].bytes ||
+                 history->held[site].blocks != history->later[site].blocks;
+    if (moved && page->site_of[site] != BURSAR_READER_NONE)
       history->changed[kept++] = site;
   }
   add_number(out, kept);
   for (uint32_t i = 0; i < kept; i++) {
     uint32_t site = history->changed[i];
-    add_number(out, site - (i == 0 ? 0 : history->changed[i - 1]));
+    add_number(out, page->site_of[site] - (i == 0 ? 0 : page->site_of[history->changed[i - 1]]));
     add_number(out, zigzag(history->held[site].bytes, history->later[site].bytes));
     add_number(out, zigzag(history->held[site].blocks, history->later[site].blocks));
   }
 }
 
 /* Packs every stride-th tick, the newest first.  -EFBIG where that is more than the page may hold. */
-static int pack_history(const struct bursar_model *model, uint32_t stride, struct bursar_buffer *out) {
+static int pack_history(const struct page *page, uint32_t stride, struct bursar_buffer *out) {
+  const struct bursar_model *model = page->model;
   struct history history;
   int status = open_history(model, &history);
   if (status != 0)
@@ -377,7 +426,7 @@ static int pack_history(const struct bursar_model *model, uint32_t stride, struc
   uint32_t step = 0;
   for (uint32_t left = model->tick_count; left > 0 && out->failed == 0;) {
     uint32_t tick = left - 1;
-    pack_step(model, &history, ++step, from, tick, out);
+    pack_step(page, &history, ++step, from, tick, out);
     if (model->ticks[tick].first_undo < from)
       from = model->ticks[tick].first_undo;
     left = left > stride ? left - stride : 0;
@@ -393,7 +442,7 @@ static int write_history(struct page *page) {
   do {
     bursar_buffer_free(&page->column);
     bursar_buffer_init(&page->column, BURSAR_HTML_HISTORY_MAX);
-    status = pack_history(model, stride, &page->column);
+    status = pack_history(page, stride, &page->column);
     if (status == -EFBIG)
       stride *= 2;
   } while (status == -EFBIG && stride <= model->tick_count);
@@ -516,7 +565,7 @@ static void write_facts(struct page *page) {
   fact_number(page, "folded_sites", model->folded_sites);
   fact_number(page, "unresolved_frames", model->unresolved_frames);
   fact_number(page, "deep_stacks", model->deep_stacks);
-  fact_number(page, "sites", model->site_count);
+  fact_number(page, "sites", page->site_count);
   uint32_t end = model->tick_count;
   while (end > 0 && !model->ticks[end - 1].end)
     end--;
@@ -529,7 +578,9 @@ static void write_facts(struct page *page) {
 }
 
 static int write_page(struct page *page) {
-  int status = gather_strings(page);
+  int status = choose(page);
+  if (status == 0)
+    status = gather_strings(page);
   if (status != 0)
     return status;
   bursar_buffer_add(&page->out, bursar_page_before, bursar_page_before_length);
@@ -553,6 +604,10 @@ int bursar_html_write(const struct bursar_model *model, int fd, struct bursar_er
   bursar_buffer_init(&page.column, COLUMN_CAP);
   int status = write_page(&page);
   free(page.strings);
+  free(page.site_at);
+  free(page.site_of);
+  free(page.node_at);
+  free(page.node_of);
   bursar_buffer_free(&page.column);
   bursar_buffer_free(&page.out);
   if (status == 0)

@@ -22,7 +22,11 @@ import pytest
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
 
 Page = Any
-HOSTILE = ["<script>alert(1)</script>", "</script><script>document.title='owned'</script>", "<img src=x onerror=alert(2)>"]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</script><script>document.title='owned'</script>",
+    "<img src=x onerror=alert(2)>",
+]
 # What may stand in a text on the page: no control character but the line ends of a layout, no mark that turns text.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -128,10 +132,11 @@ def colours(page: Page, selector: str) -> int:
         page.evaluate(
             """(selector) => {
               const canvas = document.querySelector(selector);
-              const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+              const { width, height } = canvas;
+              const copy = Object.assign(document.createElement("canvas"), { width, height });
               const pen = copy.getContext("2d", { willReadFrequently: true });
               pen.drawImage(canvas, 0, 0);
-              const { data } = pen.getImageData(0, 0, copy.width, copy.height);
+              const { data } = pen.getImageData(0, 0, width, height);
               return new Set(new Uint32Array(data.buffer)).size;
             }""",
             selector,
@@ -164,10 +169,11 @@ def find_node(page: Page, condition: str) -> int:
     return int(
         page.evaluate(
             """(condition) => {
-              const { flame } = bursarPage; const holds = new Function("tree", "node", "return " + condition);
+              const { totals, tree } = bursarPage.flame;
+              const holds = new Function("tree", "node", "return " + condition);
               let best = -1;
-              for (let i = 1; i < flame.totals.length; i++)
-                if (flame.totals[i] > 0 && (best < 0 || flame.totals[i] > flame.totals[best]) && holds(flame.tree, i)) best = i;
+              for (let i = 1; i < totals.length; i++)
+                if (totals[i] > 0 && (best < 0 || totals[i] > totals[best]) && holds(tree, i)) best = i;
               return best; }""",
             condition,
         )
@@ -223,8 +229,8 @@ def test_any_time_can_be_gone_to(make: Callable[..., Report], open_page: Callabl
     for tick in (200, 3, 120, 119, 0, 140, 240, 17):
         page.evaluate("(tick) => bursarPage.pick(bursarPage.points.findIndex((p) => p.tick === tick))", tick)
         assert total(page) == truth[tick], tick
-        live = page.evaluate("(tick) => bursarPage.points.find((p) => p.tick === tick).live.reduce((a, b) => a + b)", tick)
-        assert live == truth[tick]
+        live = page.evaluate("(tick) => bursarPage.points.find((p) => p.tick === tick).live", tick)
+        assert sum(live) == truth[tick]
     box = page.locator("#timeline .u-over").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 40)
     page.mouse.down()
@@ -275,6 +281,28 @@ def test_lines_can_be_merged_into_functions(make: Callable[..., Report], open_pa
     functions = page.evaluate("bursarPage.flame.totals.filter((value) => value > 0).length")
     assert 0 < functions < lines
     assert total(page) == report.truth["peak_bytes"]
+
+
+def test_import_steps_are_left_out_until_asked_for(make: Callable[..., Report], open_page: Callable[..., Page]) -> None:
+    """They go, and what they held goes to their importer: no byte is lost."""
+    report = make(3000)
+    page = open_page(report)
+    steps = """() => { const { tree, totals } = bursarPage.flame;
+        return [...totals].filter((value, i) => value > 0 && tree.file(i).startsWith("<frozen importlib")).length; }"""
+    assert page.evaluate(steps) == 0 and total(page) == report.truth["peak_bytes"]
+    page.click("#imports")
+    settle(page)
+    assert page.get_attribute("#imports", "aria-pressed") == "true"
+    assert page.evaluate(steps) > 10 and total(page) == report.truth["peak_bytes"]
+    page.click("#imports")
+    page.click("#tab-table")
+    page.fill("#search", "_find_and_load importlib")
+    page.wait_for_function("() => bursarPage.table.rows.length > 0 && bursarPage.table.rows.length < 200")
+    page.locator("#table table").focus()
+    page.keyboard.press("Enter")
+    settle(page)
+    assert page.evaluate(steps) > 10, "a row of them shows them"
+    assert "nothing" not in page.inner_text("#found")
 
 
 def test_domains_can_be_left_out(make: Callable[..., Report], open_page: Callable[..., Page]) -> None:
@@ -431,7 +459,7 @@ def test_stack_is_copied(make: Callable[..., Report], open_page: Callable[..., P
 def hostile_nodes(page: Page) -> list[int]:
     """The nodes right below `main` whose names and files are the maker's worst."""
     nodes = page.evaluate(
-        """() => { const { tree } = bursarPage.books; const out = [];
+        """() => { const { tree } = bursarPage.flame; const out = [];
              for (let i = 1; i < tree.count; i++)
                if (tree.depth[i] === 4 && tree.name(i) === tree.file(i)) out.push(i);
              return out; }"""
@@ -460,7 +488,8 @@ def test_hostile_names_are_only_text(make: Callable[..., Report], open_page: Cal
     page.evaluate(CATCH_COPIES)
     seen = ""
     for node in hostile_nodes(page):
-        page.evaluate("(node) => { bursarPage.flame.select(node); bursarPage.flame.zoom(node, {animate: false}); }", node)
+        page.evaluate("(node) => bursarPage.flame.select(node)", node)
+        page.evaluate("(node) => bursarPage.flame.zoom(node, { animate: false })", node)
         page.evaluate("(node) => bursarPage.hover(node, 200, 200)", node)
         settle(page)
         assert_only_text(page, "flamegraph")
@@ -583,7 +612,8 @@ def test_narrow(make: Callable[..., Report], open_page: Callable[..., Page]) -> 
         assert width <= 380, f"{what}: {width} pixels wide"
         wide = page.evaluate(
             """() => [...document.querySelectorAll("button, h1, h2, input, select, dd, .value")]
-                 .filter((e) => e.offsetParent && e.getBoundingClientRect().right > 380).map((e) => e.id || e.textContent)"""
+                 .filter((e) => e.offsetParent && e.getBoundingClientRect().right > 380)
+                 .map((e) => e.id || e.textContent)"""
         )
         assert wide == [], what
 

@@ -48,14 +48,16 @@ function unpack(text, length, { signed = false, delta = false, into = Float64Arr
   return out;
 }
 
-function isStandardLibrary(file) {
-  return /^<frozen |^<__array_function__|[\\/]lib[\\/]python\d+\.\d+[\\/]/.test(file) || file === "";
-}
+const PACKAGES = /[\\/](site|dist)-packages[\\/]/;
+const STANDARD = /^<frozen |[\\/]lib[\\/]python\d+\.\d+[\\/]/;
+const TYPED_IN = /^<(stdin|string|ipython-input.*|console)>$/;
+const IMPORT_STEPS = /^<frozen importlib\._bootstrap/; // Python leaves them out of its tracebacks too
 
-function kindOf(file, mainFolder) {
-  if (/[\\/](site|dist)-packages[\\/]/.test(file)) return KIND.LIBRARY;
-  if (mainFolder !== "" && file.startsWith(mainFolder)) return KIND.OWN;
-  if (isStandardLibrary(file)) return KIND.STANDARD;
+function kindOf(file, mainFile, mainFolder) {
+  if (PACKAGES.test(file)) return KIND.LIBRARY;
+  if (file === mainFile || (mainFolder !== "" && file.startsWith(mainFolder))) return KIND.OWN;
+  if (STANDARD.test(file) || file === "") return KIND.STANDARD;
+  if (file.startsWith("<") && !TYPED_IN.test(file)) return KIND.LIBRARY; // made by a library, mostly
   return /\.(pyx|pxd|pxi|pyd|so)$/.test(file) ? KIND.LIBRARY : KIND.OWN;
 }
 
@@ -78,7 +80,8 @@ function openBooks(text) {
   const raw = JSON.parse(text);
   if (raw.schema !== 1) throw new Error(`data of schema ${raw.schema}, and this page reads 1`);
   const strings = raw.strings.map(printable);
-  const mainFolder = folderOf(printable(raw.facts.main_file || ""));
+  const mainFile = printable(raw.facts.main_file || "");
+  const mainFolder = folderOf(mainFile);
 
   const codeCount = raw.codes.count;
   const codes = {
@@ -87,10 +90,12 @@ function openBooks(text) {
     file: unpack(raw.codes.file, codeCount, { into: Uint32Array }),
     kind: new Uint8Array(codeCount),
     shade: new Uint8Array(codeCount),
+    hidden: new Uint8Array(codeCount), // may be left out of the flamegraph
   };
   for (let i = 0; i < codeCount; i++) {
     const file = strings[codes.file[i]];
-    codes.kind[i] = kindOf(file, mainFolder);
+    codes.kind[i] = kindOf(file, mainFile, mainFolder);
+    codes.hidden[i] = IMPORT_STEPS.test(file) ? 1 : 0;
     const unit = codes.kind[i] === KIND.OWN ? file : shortPath(file, mainFolder).split(/[\\/]/)[0];
     let hash = 7;
     for (let k = 0; k < unit.length && k < 200; k++) hash = (hash * 31 + unit.charCodeAt(k)) >>> 0;

@@ -207,18 +207,26 @@ class Flame {
     const { context: pen, tree } = this;
     const fits = Math.floor(room / this.charWidth);
     if (fits < 2) return;
-    const name = node === VIRTUAL_ROOT ? this.rootText() : tree.name(node);
+    const name = node === VIRTUAL_ROOT ? this.rootText() : this.label(node, fits);
     if (name.length > fits) {
       pen.fillText(`${name.slice(0, fits - 1)}…`, x, y, room);
       return;
     }
     pen.fillText(name, x, y, room);
-    const place = fits > name.length + 4 ? fitPlace(tree.place(node), fits - name.length - 2) : "";
+    const place = name === tree.name(node) && fits > name.length + 4 ? fitPlace(tree.place(node), fits - name.length - 2) : "";
     if (place === "") return;
     const after = pen.measureText(name).width + 2 * this.charWidth;
     pen.globalAlpha = 0.62;
     pen.fillText(place, x + after, y, room - after);
     pen.globalAlpha = 1;
+  }
+
+  /** A module's own frame goes by its file: a hundred of them called <module> say nothing. */
+  label(node, room) {
+    const name = this.tree.name(node);
+    if (name !== "<module>") return name;
+    const place = this.tree.place(node);
+    return fitPlace(place, room) || place.slice(place.lastIndexOf("/") + 1) || name;
   }
 
   rootText() {

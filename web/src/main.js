@@ -14,11 +14,12 @@ class Page {
     this.weight = "peak";
     this.domains = new Set(books.facts.domains.keys());
     this.grouping = "line"; // of the flamegraph: line or function
+    this.hideImports = true;
     this.view = "flame";
     this.point = -1;
     this.row = null; // the table's selected row, while the table is shown
     this.search = new Search(books);
-    this.trees = { line: { tree: books.tree, siteNode: books.sites.node } };
+    this.trees = {}; // by what is merged and left out
     this.points = this.timePoints();
     this.flame = new Flame(byId("flame"), {
       on: {
@@ -34,6 +35,7 @@ class Page {
     });
     this.drawFacts();
     this.drawControls();
+    byId("imports").hidden = !books.codes.hidden.includes(1);
     this.setTheme(readStored("bursar-theme"));
     this.useTree();
     this.update();
@@ -70,8 +72,25 @@ class Page {
     return this.point;
   }
 
+  /** The tree that the flamegraph shows, where sites are in it, and the books' nodes in it. */
   get current() {
-    return this.trees[this.grouping];
+    const key = `${this.grouping} ${this.hideImports}`;
+    this.trees[key] ??= this.deriveTree();
+    return this.trees[key];
+  }
+
+  deriveTree() {
+    const { tree, sites, codes } = this.books;
+    const hideImports = this.hideImports && codes.hidden.includes(1);
+    if (this.grouping === "line" && !hideImports) return { tree, siteNode: sites.node, map: null, orders: {} };
+    const derived = tree.derive({ mergeLines: this.grouping === "function", hideImports });
+    return { ...derived, siteNode: Uint32Array.from(sites.node, (node) => derived.map[node]), orders: {} };
+  }
+
+  /** A node of the books in the tree shown. */
+  shownNode(node) {
+    const { map } = this.current;
+    return map === null ? node : map[node];
   }
 
   siteValues(name) {
@@ -98,14 +117,7 @@ class Page {
   }
 
   useTree() {
-    if (this.grouping === "function" && !this.trees.function) {
-      const { tree, map } = this.books.tree.byFunction();
-      const siteNode = Uint32Array.from(this.books.sites.node, (node) => map[node]);
-      this.trees.function = { tree, siteNode, map };
-    }
-    const { current } = this;
-    current.orders ??= {};
-    this.flame.setTree(current.tree);
+    this.flame.setTree(this.current.tree);
     this.cache = new Map();
   }
 
@@ -219,6 +231,13 @@ class Page {
     }
   }
 
+  setImports(hide) {
+    this.hideImports = hide;
+    byId("imports").setAttribute("aria-pressed", String(!hide));
+    this.useTree();
+    this.update();
+  }
+
   setGrouping(grouping) {
     this.grouping = grouping;
     this.useTree();
@@ -260,10 +279,12 @@ class Page {
         : this.table.grouping === "file" ? `"${file}"` : `"${file}:${tree.line[row.node]}"`;
     }
     if (this.grouping !== "line") this.setGrouping("line");
+    const code = tree.code[row.node];
+    if (this.hideImports && code >= 0 && this.books.codes.hidden[code]) this.setImports(false);
     this.setView("flame", false);
     this.update();
     this.flame.host.focus();
-    const target = row.site >= 0 ? sites.node[row.site] : row.node;
+    const target = this.shownNode(row.site >= 0 ? sites.node[row.site] : row.node);
     if (this.flame.totals[target] > 0) {
       this.flame.zoom(VIRTUAL_ROOT, { animate: false });
       this.flame.select(target);
@@ -469,6 +490,7 @@ class Page {
         this.firstFound();
       }
     });
+    byId("imports").addEventListener("click", () => this.setImports(!this.hideImports));
     byId("reset").addEventListener("click", () => this.flame.zoom(VIRTUAL_ROOT));
     byId("theme").addEventListener("click", () => this.turnTheme());
     byId("copy").addEventListener("click", () => this.copyStack());

@@ -15,14 +15,7 @@ const COLUMNS = [
 /** The node that stands for site's row, and a key that rows of one kind share. */
 const GROUPINGS = {
   line: (tree, node) => [node, tree.code[node] < 0 ? `r${node}` : `${tree.file(node)}\n${tree.line[node]}\n${tree.name(node)}`],
-  own: (tree, node) => {
-    let at = node;
-    while (at !== VIRTUAL_ROOT && tree.kind(at) !== KIND.OWN) at = tree.parent[at];
-    if (at === VIRTUAL_ROOT) {
-      for (at = node; tree.parent[at] !== VIRTUAL_ROOT; at = tree.parent[at]);
-    }
-    return GROUPINGS.line(tree, at);
-  },
+  own: (tree, node) => GROUPINGS.line(tree, tree.nearestOwn()[node]),
   function: (tree, node) => [node, tree.code[node] < 0 ? `r${node}` : `${tree.file(node)}\n${tree.name(node)}`],
   file: (tree, node) => [node, tree.code[node] < 0 ? `r${node}` : tree.file(node)],
   stack: (tree, node) => [node, `n${node}`],

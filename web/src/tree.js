@@ -55,6 +55,18 @@ class Tree {
     return out;
   }
 
+  /** By node: the innermost frame of the reader's own code at or above it; where there is none, its root. */
+  nearestOwn() {
+    if (!this.own) {
+      this.own = new Uint32Array(this.count);
+      for (let i = 1; i < this.count; i++) {
+        const above = this.parent[i];
+        this.own[i] = above === VIRTUAL_ROOT || this.kind(i) === KIND.OWN ? i : this.own[above];
+      }
+    }
+    return this.own;
+  }
+
   /** Sums of `weights` (by node, what was allocated right there) over each node and all below it. */
   totals(weights) {
     const out = Float64Array.from(weights);
@@ -63,49 +75,65 @@ class Tree {
     return out;
   }
 
-  /** This tree with lines of one function merged: a tree of its own, and the node of it for each node here. */
-  byFunction() {
-    const { parent, code, count } = this;
+  /** This tree with lines of one function merged, or with the steps of importing left out (what they hold is then their
+   * importer's): a tree of its own, and the node of it for each node here. */
+  derive({ mergeLines, hideImports }) {
+    const { parent, code, line, count, codes } = this;
     const map = new Uint32Array(count);
-    const parents = [0];
-    const codes = [-1];
+    const parents = [VIRTUAL_ROOT];
+    const frames = [-1];
+    const lines = [0];
     const seen = new Map();
-    // Code objects that share name and file are one function to a reader, as lambdas and re-made functions are not apart.
-    const alike = new Map();
-    const canonical = new Int32Array(this.codes.count);
-    for (let i = 0; i < this.codes.count; i++) {
-      const key = this.codes.name[i] * 4294967296 + this.codes.file[i];
-      if (!alike.has(key)) alike.set(key, i);
-      canonical[i] = alike.get(key);
-    }
+    const place = this.places(mergeLines);
     for (let i = 1; i < count; i++) {
-      if (i <= this.roots.length) {
-        map[i] = parents.length;
-        parents.push(0);
-        codes.push(-1);
+      const above = map[parent[i]];
+      if (hideImports && code[i] >= 0 && codes.hidden[code[i]]) {
+        map[i] = above;
         continue;
       }
-      const same = code[i] < 0 ? -1 : canonical[code[i]];
-      const key = map[parent[i]] * 4294967296 + same + 1;
-      let merged = seen.get(key);
+      const key = above * 4294967296 + place[i];
+      let merged = i <= this.roots.length ? undefined : seen.get(key);
       if (merged === undefined) {
         merged = parents.length;
         seen.set(key, merged);
-        parents.push(map[parent[i]]);
-        codes.push(same);
+        parents.push(above);
+        frames.push(code[i]);
+        lines.push(mergeLines ? 0 : line[i]);
       }
       map[i] = merged;
     }
     const tree = new Tree({
       parent: Uint32Array.from(parents),
-      code: Int32Array.from(codes),
-      line: new Uint32Array(parents.length),
-      codes: this.codes,
+      code: Int32Array.from(frames),
+      line: Uint32Array.from(lines),
+      codes,
       strings: this.strings,
       mainFolder: this.mainFolder,
       roots: this.roots,
     });
     return { tree, map };
+  }
+
+  /** By node a number that frames share where they are the same to a reader: code objects of one name and file are, as
+   * lambdas and functions that were made again cannot be told apart. */
+  places(mergeLines) {
+    const { codes, code, line } = this;
+    const alike = new Map();
+    const functions = new Uint32Array(codes.count);
+    for (let i = 0; i < codes.count; i++) {
+      const key = codes.name[i] * 4294967296 + codes.file[i];
+      if (!alike.has(key)) alike.set(key, alike.size + 1);
+      functions[i] = alike.get(key);
+    }
+    const known = new Map();
+    return Uint32Array.from(code, (id, node) => {
+      const named = id < 0 ? 0 : functions[id];
+      if (mergeLines) return named;
+      const key = named * 4294967296 + line[node];
+      let place = known.get(key);
+      if (place === undefined) known.set(key, (place = known.size + 1));
+      return place;
+    });
   }
 }
 
