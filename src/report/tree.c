@@ -47,6 +47,11 @@ static void hide_children(struct walk *walk, uint32_t parent) {
 /* The end of the chain that starts at `at`: as long as one child has all but a hidden rest, the two are one line. */
 static uint32_t end_of_chain(struct walk *walk, uint32_t at, uint32_t *between) {
   const struct bursar_trie_node *nodes = walk->trie->nodes;
+  /* A root is no frame: it stands alone. */
+  if (nodes[at].depth == 1) {
+    *between = 0;
+    return at;
+  }
   for (*between = 0;; ++*between) {
     uint32_t child = nodes[at].first;
     bool single = is_shown(walk, child) && !next_shown(walk, child) &&
@@ -146,9 +151,9 @@ int bursar_tree_print(const struct bursar_view *view, struct bursar_error *error
   if (walk->rows >= ROWS_MAX)
     bursar_buffer_text(view->out, ELLIPSIS " more, not shown\n");
   if (walk->hidden)
-    bursar_buffer_format(view->out, ELLIPSIS " %llu branches below 1 %% (%s) are hidden, %s together\n",
-                         (unsigned long long)walk->hidden, bursar_size_print(walk->least, least),
-                         bursar_size_print(walk->hidden_bytes, hidden));
+    bursar_buffer_format(view->out, ELLIPSIS " %llu branch%s below 1 %% (%s) hidden, %s together\n",
+                         (unsigned long long)walk->hidden, walk->hidden == 1 ? "" : "es",
+                         bursar_size_print(walk->least, least), bursar_size_print(walk->hidden_bytes, hidden));
   if (!trie.nodes[0].all.bytes)
     bursar_buffer_text(view->out, "nothing was held\n");
   bursar_trie_free(&trie);

@@ -51,9 +51,7 @@ static void poke(const char *path, size_t at, const void *bytes, size_t length) 
   close(fd);
 }
 
-static void poke32(const char *path, size_t at, uint32_t value) {
-  poke(path, at, &value, sizeof value);
-}
+static void poke32(const char *path, size_t at, uint32_t value) { poke(path, at, &value, sizeof value); }
 
 /* Makes it a ledger of a process that is gone. */
 static void end(const char *path) {

@@ -1,0 +1,39 @@
+/* The bytes of a ledger: every size and place is a promise to readers of other versions. */
+#include "ledger/layout.h"
+#include "tap.h"
+
+#include <stddef.h>
+
+int main(void) {
+  EQ(sizeof(struct bursar_header), 160);
+  EQ(offsetof(struct bursar_header, process_start), 40);
+  EQ(offsetof(struct bursar_header, boot_id), 56);
+  EQ(offsetof(struct bursar_header, temporary_within), 88);
+  EQ(offsetof(struct bursar_header, python_version), 96);
+  EQ(sizeof(struct bursar_tally), 32);
+  EQ(sizeof(struct bursar_books), 400);
+  EQ(offsetof(struct bursar_books, gil), 64);
+  EQ(offsetof(struct bursar_books, free_lane), 160);
+  EQ(offsetof(struct bursar_books, remote), 256);
+  EQ(offsetof(struct bursar_books, peak_free_bytes), 352);
+  EQ(sizeof(struct bursar_counts), 136);
+  EQ(offsetof(struct bursar_counts, ticks), 32);
+  EQ(offsetof(struct bursar_counts, tick_interval_ns), 48);
+  EQ(offsetof(struct bursar_counts, main_file), 120);
+  EQ(sizeof(struct bursar_code), 16);
+  EQ(sizeof(struct bursar_node), 16);
+  EQ(sizeof(struct bursar_site), 64);
+  EQ(offsetof(struct bursar_site, peak_bytes), 32);
+  EQ(offsetof(struct bursar_site, epoch), 48);
+  EQ(sizeof(struct bursar_site_facts), 32);
+  EQ(offsetof(struct bursar_site_facts, remote_free_bytes), 16);
+  EQ(sizeof(struct bursar_tick), 96);
+  EQ(offsetof(struct bursar_tick, first_undo), 88);
+  EQ(sizeof(struct bursar_undo), 16);
+  OK(BURSAR_AT_DIRECTORY + BURSAR_PAGE <= BURSAR_EXTENT_MIN, "the head pages fit in extent 0");
+  OK(sizeof(struct bursar_header) <= BURSAR_PAGE && sizeof(struct bursar_books) <= BURSAR_PAGE &&
+         sizeof(struct bursar_counts) <= BURSAR_PAGE,
+     "each head struct fits in its page");
+  EQ(BURSAR_EXTENTS_MAX, BURSAR_PAGE);
+  return tap_done();
+}
