@@ -4,9 +4,11 @@ Every rule is a function from text to complaints, and is first shown a text that
 
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import install
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -121,10 +123,10 @@ def test_a_file_exports_its_own_names_alone() -> None:
     assert list(wrong_exports("writer", ["bursar_reader_open"]))
     assert list(wrong_exports("writer", ["bursar_writers"]))
     assert not list(wrong_exports("prim_linux", ["bursar_prim_now"]))
-    libraries = sorted(ROOT.glob("build/cp*/src/libbursar_core.a.p"))
-    if not libraries:
+    objects = install.build_folder(Path(sys.executable)) / "src" / "libbursar_core.a.p"
+    if not objects.is_dir():
         pytest.skip("no build of the core here: make build")
-    exported = exported_names(libraries[0])
+    exported = exported_names(objects)
     assert "bursar_error_set" in exported["error"]
     assert not [f"{stem}.c: {name}" for stem, names in exported.items() for name in wrong_exports(stem, names)]
 
