@@ -509,10 +509,13 @@ def test_hostile_names_are_only_text(make: Callable[..., Report], open_page: Cal
         for name in ("alert", "\\x1b", "www", "broken", "lt;already"):
             page.fill("#search", name)
             settle(page)
-            page.wait_for_function("() => bursarPage.table.rows.length > 0")
             assert_only_text(page, f"table by {grouping}")
-            page.locator("#table tbody tr[data-row]").first.click()
-            assert_only_text(page, f"details by {grouping}")
+            rows = page.locator("#table tbody tr[data-row]")
+            if grouping != "own":  # a file whose name begins with < is nobody's own
+                assert rows.count() > 0, (grouping, name)
+            if rows.count() > 0:
+                rows.first.click()
+                assert_only_text(page, f"details by {grouping}")
     page.fill("#search", "<script>alert(1)</script>")
     settle(page)
     assert page.locator("#table tbody .name", has_text="<script>alert(1)</script>").count() > 0
