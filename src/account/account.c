@@ -22,6 +22,7 @@ static struct {
   bool open;
   int64_t peak;
 } marks[MARKS];
+static unsigned open_marks;
 
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
 static uint64_t since_start(void) { return bursar_prim_now() - bursar_account.started_ns; }
@@ -29,13 +30,9 @@ static uint64_t since_start(void) { return bursar_prim_now() - bursar_account.st
 static uint64_t load(const uint64_t *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
 static void add(uint64_t *at, uint64_t value) { __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
 
+/* trigger is level less what lane FREE holds, so the difference is what it holds. */
 int64_t bursar_account_live(void) {
-  const struct bursar_books *books = BURSAR_BOOKS;
-  uint64_t live = books->live;
-  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
-    live += load(&books->free_lane[domain].alloc_bytes) - load(&books->free_lane[domain].free_bytes) -
-            load(&books->remote[domain].free_bytes);
-  return (int64_t)live;
+  return (int64_t)BURSAR_BOOKS->live + bursar_account.level - __atomic_load_n(&bursar_account.trigger, __ATOMIC_RELAXED);
 }
 
 struct bursar_tally bursar_account_totals(void) {
@@ -100,6 +97,7 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   account->last = NULL;
   account->remote_any = account->fold_due = false;
   memset(marks, 0, sizeof marks);
+  open_marks = 0;
   fill_header(settings);
   if (bursar_stacks_start() != 0 || bursar_journal_start() != 0) {
     bursar_stacks_stop();
@@ -170,20 +168,24 @@ void bursar_account_phase(enum bursar_phase phase) {
 
 /* --- lane GIL ------------------------------------------------------------------------------------------------------ */
 
+/* Both move by the same amount; lane FREE, in between, sees a total that is off by it for an instant. */
 static void relevel(void) {
   int64_t level = (int64_t)BURSAR_BOOKS->peak;
-  for (int i = 0; i < MARKS; i++)
+  for (int i = 0; open_marks && i < MARKS; i++)
     if (marks[i].open && marks[i].peak < level)
       level = marks[i].peak;
-  __atomic_fetch_add(&bursar_account.trigger, level - bursar_account.level, __ATOMIC_RELAXED);
+  int64_t rise = level - bursar_account.level;
+  if (!rise)
+    return;
   bursar_account.level = level;
+  __atomic_fetch_add(&bursar_account.trigger, rise, __ATOMIC_RELAXED);
 }
 
 static void new_high(void) {
   int64_t total = bursar_account_live();
   if (total > (int64_t)BURSAR_BOOKS->peak)
     bursar_journal_peak((uint64_t)total);
-  for (int i = 0; i < MARKS; i++)
+  for (int i = 0; open_marks && i < MARKS; i++)
     if (marks[i].open && total > marks[i].peak)
       marks[i].peak = total;
   relevel();
@@ -295,8 +297,39 @@ void bursar_account_retire_gil(const void *p, struct bursar_record record, unsig
   after_event();
 }
 
+/* What hot.h turns down most often, while a program grows: a plain block, but a new peak or a site of another epoch. */
+static bool free_plain(void *p, unsigned domain) {
+  uint32_t *cell = ((uintptr_t)p & 15) == 0 && bursar_account.active ? bursar_live_cell(p) : NULL;
+  uint64_t entry;
+  if (!cell)
+    return false;
+  memcpy(&entry, cell, sizeof entry);
+  struct bursar_site *site = bursar_hot_site((uint32_t)entry);
+  if (((uint32_t)entry & BURSAR_CELL_LOW) != BURSAR_CELL_BIG || site->epoch == BURSAR_EPOCH_FREE_LANE)
+    return false;
+  if ((int64_t)BURSAR_BOOKS->live > bursar_account.trigger || bursar_account.countdown < 0)
+    pause_gil(p, site);
+  if (!*cell) /* the books broke off just now */
+    return true;
+  if (site->epoch != BURSAR_BOOKS->epoch)
+    bursar_journal_touch(site);
+  if (p == bursar_account.last) {
+    bursar_account.last = NULL;
+    site->temporaries++;
+  }
+  uint64_t nothing = 0;
+  memcpy(cell, &nothing, sizeof nothing);
+  bursar_hot_debit(site, entry, (size_t)(entry >> 32), domain);
+  if (entry >> 32 >= PLAIN_LIMIT)
+    bursar_journal_look();
+  after_event();
+  return true;
+}
+
 void bursar_account_free_gil(void *p, unsigned domain) {
   struct bursar_record record;
+  if (bursar_live_top && free_plain(p, domain))
+    return;
   if (bursar_live_top && bursar_live_take(p, &record))
     bursar_account_retire_gil(p, record, domain);
 }
@@ -319,9 +352,13 @@ static void end_unseen(void *p) {
 void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domain) {
   if (!bursar_account.active)
     return;
-  end_unseen(p);
   uint32_t number = tag >> BURSAR_CELL_SHIFT;
   struct bursar_site *site = &bursar_account.numbered[number];
+  if (site->epoch != BURSAR_BOOKS->epoch)
+    bursar_journal_touch(site);
+  if (bursar_hot_alloc(p, size, tag, domain)) /* it was only the epoch */
+    return;
+  end_unseen(p);
   if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = number}))
     return;
   if (site->epoch != BURSAR_BOOKS->epoch)
@@ -392,6 +429,7 @@ int bursar_account_mark(void) {
   for (int i = 0; i < MARKS; i++)
     if (!marks[i].open) {
       marks[i].open = true;
+      open_marks++;
       marks[i].peak = bursar_account_live();
       relevel();
       return i;
@@ -404,6 +442,7 @@ int64_t bursar_account_unmark(int mark) {
     return -1;
   new_high();
   marks[mark].open = false;
+  open_marks--;
   relevel();
   return marks[mark].peak;
 }
