@@ -198,9 +198,11 @@ uint64_t bursar_model_at(const struct bursar_model *model, uint64_t time_ns, str
   return model->ticks[low - 1].time_ns;
 }
 
-/* The end is the tick made when __main__ finished, else the last state. */
+/* The end is the tick made when __main__ finished; the last state where there was none, or where the program's threads
+ * went on after it and still do, or did until they were killed. */
 static uint32_t find_end_tick(const struct loading *l) {
-  uint64_t serial = l->reader->counts.end_tick;
+  enum bursar_life life = l->reader->life;
+  uint64_t serial = life == BURSAR_LIFE_RUNNING || life == BURSAR_LIFE_CUT ? 0 : l->reader->counts.end_tick;
   for (uint32_t i = 0; serial && i < l->reader->ticks; i++)
     if (l->reader->tick[i].serial == serial)
       return i;
