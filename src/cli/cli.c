@@ -39,9 +39,7 @@ int bursar_cli_finish(struct bursar_buffer *out) {
 
 /* ---- words ---- */
 
-static size_t least(size_t a, size_t b) {
-  return a < b ? a : b;
-}
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Letters to change, add, drop or swap with their neighbour to make one word of the other. */
 static size_t distance(const char *a, const char *b) {
@@ -99,9 +97,7 @@ int bursar_cli_unknown(const char *verb, const char *kind, const char *word, con
 
 /* ---- options ---- */
 
-static bool is_end(const struct bursar_cli_option *option) {
-  return !option->name && !option->letter;
-}
+static bool is_end(const struct bursar_cli_option *option) { return !option->name && !option->letter; }
 
 static void print_option(struct bursar_buffer *out, const struct bursar_cli_option *option) {
   char left[64];

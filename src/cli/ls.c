@@ -40,10 +40,11 @@ int bursar_cli_ls(int argc, char **argv) {
   const struct bursar_cli_syntax syntax = {
       .verb = "ls",
       .usage = "[--format text|json]",
-      .about = "Lists the ledgers in $BURSAR_DIR, else $XDG_RUNTIME_DIR/bursar, else bursar-UID in the temp\n"
-               "directory, oldest first.  States: running, ended, killed (ended without closing the books),\n"
-               "stopped (the books were closed and the program goes on), starting, unused (no Python ever wrote\n"
-               "to it), elsewhere (of another container), newer (of a newer bursar), damaged.",
+      .about =
+          "Lists the ledgers in $BURSAR_DIR, else $XDG_RUNTIME_DIR/bursar, else bursar-UID in the temp\n"
+          "directory, oldest first.  States: running, ended, killed (ended without closing the books),\n"
+          "stopped (the books were closed and the program goes on), starting, unused (no Python ever wrote\n"
+          "to it), elsewhere (of another container), newer (of a newer bursar), damaged.",
       .options = options};
   struct bursar_place_list list;
   struct bursar_error error;

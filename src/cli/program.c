@@ -108,7 +108,7 @@ int bursar_program_python(const char *asked, const char *invoked, struct bursar_
   if (result == 0)
     return BURSAR_OK;
   if (!asked)
-    return bursar_error_set(error, BURSAR_FAILED, 
+    return bursar_error_set(error, BURSAR_FAILED,
                             "no Python beside bursar, and no python3 on PATH: name one by --python");
   return bursar_error_set(error, BURSAR_FAILED, "no such Python: %.800s: %s", asked,
                           result == -EACCES ? "not an executable file" : strerror(-result));
@@ -119,7 +119,7 @@ int bursar_program_python(const char *asked, const char *invoked, struct bursar_
 /* The question takes the way that the real start takes: a start-up file that sees BURSAR_RUN opens the books.  No
  * process has pid 0, so that nothing comes of it but the extension, loaded.  The answer is a word and not the exit
  * status, because the caller may ignore SIGCHLD, and then there is no status to be had. */
-#define QUESTION                                                                                                       \
+#define QUESTION \
   "import sys; sys.stdout.write('bursar=%d;' % ('bursar._bursar' in sys.modules and sys.version_info >= (3, 10)))"
 
 static int ask(const char *python, char *answer, size_t room) {
@@ -148,8 +148,7 @@ static int ask(const char *python, char *answer, size_t room) {
   close(ends[0]);
   answer[used] = 0;
   if (result == 0)
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-    }
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
   return result;
 }
 

@@ -156,7 +156,10 @@ static int prepare_python(const struct wish *wish, char **operands, int count, s
     name_after(target, operands[0]);
   else
     snprintf(target->name, sizeof target->name, "%s", wish->module ? wish->module : from_stdin ? "stdin" : "code");
-  const char *const head[] = {target->file, script ? NULL : wish->module ? "-m" : "-c",
+  const char *const head[] = {target->file,
+                              script         ? NULL
+                              : wish->module ? "-m"
+                                             : "-c",
                               wish->module ? wish->module : wish->code, NULL};
   return set_argv(target, head, operands, count);
 }
@@ -207,12 +210,18 @@ int bursar_cli_run(int argc, char **argv) {
   struct target target = {.argv = NULL};
   const struct bursar_cli_option options[] = {
       {.name = "mode", .value = "MODE", .text = &wish.mode, .help = "exact: every block, with its whole stack"},
-      {.name = "output", .letter = 'o', .value = "FILE", .text = &wish.out,
+      {.name = "output",
+       .letter = 'o',
+       .value = "FILE",
+       .text = &wish.out,
        .help = "where the ledger goes (bursar ls shows where it goes otherwise)"},
       {.name = "force", .letter = 'f', .flag = &wish.force, .help = "replace the ledger that is there (ledgers only)"},
-      {.name = "follow-fork", .flag = &wish.follow,
+      {.name = "follow-fork",
+       .flag = &wish.follow,
        .help = "keep books of forked children and Pythons that are executed,\neach in a ledger of its own, FILE.PID"},
-      {.name = "temporary-within", .value = "N", .text = &wish.within_text,
+      {.name = "temporary-within",
+       .value = "N",
+       .text = &wish.within_text,
        .help = "temporary blocks are those freed before their thread's next\nN allocations; 1 unless given"},
       {.name = "python", .value = "EXE", .text = &wish.python, .help = "the Python to use; else the one beside bursar"},
       {.letter = 'm', .ends = true, .value = "MODULE", .text = &wish.module, .help = "run a module, as python -m does"},
@@ -221,9 +230,10 @@ int bursar_cli_run(int argc, char **argv) {
   const struct bursar_cli_syntax syntax = {
       .verb = "run",
       .usage = "[OPTION…] (SCRIPT.py | DIRECTORY | ZIP | -m MODULE | -c CODE | -- COMMAND) [ARG…]",
-      .about = "Runs a Python program as python does, and keeps the books of its memory in a ledger.\n"
-               "The summary goes to stderr when it ends; bursar report shows all of it.\n"
-               "After -- comes any command; Python's own options go there: bursar run -- python -X dev script.py",
+      .about =
+          "Runs a Python program as python does, and keeps the books of its memory in a ledger.\n"
+          "The summary goes to stderr when it ends; bursar report shows all of it.\n"
+          "After -- comes any command; Python's own options go there: bursar run -- python -X dev script.py",
       .options = options,
       .leading = true};
   int count;
@@ -239,7 +249,7 @@ int bursar_cli_run(int argc, char **argv) {
     status = prepare_command(&wish, argv + 2, count - 1, &target);
   else
     status = prepare_python(&wish, argv + 1, count, &target);
-  if (status < 0)
+  if (status < 0 && target.argv)
     status = become(&wish, &target);
   free(target.argv);
   return status;

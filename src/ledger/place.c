@@ -13,10 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ENTRIES_MAX 65536u   /* of a directory: more is somebody's accident */
-#define NAME_TRIES 1000      /* ledgers of one program and one pid, reused */
-#define SHARED_MAX 256       /* files that a process maps shared: looked at for its ledger */
-#define PROGRAM_MAX 64       /* bytes of a program's name in a ledger's */
+#define ENTRIES_MAX 65536u /* of a directory: more is somebody's accident */
+#define NAME_TRIES 1000    /* ledgers of one program and one pid, reused */
+#define SHARED_MAX 256     /* files that a process maps shared: looked at for its ledger */
+#define PROGRAM_MAX 64     /* bytes of a program's name in a ledger's */
 #define SUFFIX ".bursar"
 
 /* In messages a path stops after 800 bytes (%.800s), so that the reason behind it is never cut off. */
@@ -293,11 +293,11 @@ static void judge(struct bursar_place_entry *entry, const struct bursar_header *
     entry->state = lives == 1 ? BURSAR_PLACE_STOPPED : BURSAR_PLACE_ENDED;
 }
 
-/* "train" from "train-123.bursar": what the ledger's name says of the program. */
+/* "train" from "train-123.bursar", "train-123.4.bursar" or a child's "train-123.bursar.456". */
 static void program_of_name(const char *name, char *out, size_t room) {
   size_t length = strlen(name);
-  if (length > strlen(SUFFIX) && strcmp(name + length - strlen(SUFFIX), SUFFIX) == 0)
-    length -= strlen(SUFFIX);
+  for (const char *at = strstr(name, SUFFIX); at; at = strstr(at + 1, SUFFIX))
+    length = (size_t)(at - name);
   size_t end = length;
   while (end > 0 && ((name[end - 1] >= '0' && name[end - 1] <= '9') || name[end - 1] == '.'))
     end--;
@@ -430,9 +430,9 @@ int bursar_place_list(struct bursar_place_list *out, struct bursar_error *error)
 
 const char *bursar_place_state_name(enum bursar_place_state state) {
   static const char *const names[] = {
-      [BURSAR_PLACE_STARTING] = "starting", [BURSAR_PLACE_RUNNING] = "running", [BURSAR_PLACE_STOPPED] = "stopped",
-      [BURSAR_PLACE_ENDED] = "ended",       [BURSAR_PLACE_KILLED] = "killed",   [BURSAR_PLACE_UNUSED] = "unused",
-      [BURSAR_PLACE_ELSEWHERE] = "elsewhere", [BURSAR_PLACE_NEWER] = "newer",   [BURSAR_PLACE_DAMAGED] = "damaged"};
+      [BURSAR_PLACE_STARTING] = "starting",   [BURSAR_PLACE_RUNNING] = "running", [BURSAR_PLACE_STOPPED] = "stopped",
+      [BURSAR_PLACE_ENDED] = "ended",         [BURSAR_PLACE_KILLED] = "killed",   [BURSAR_PLACE_UNUSED] = "unused",
+      [BURSAR_PLACE_ELSEWHERE] = "elsewhere", [BURSAR_PLACE_NEWER] = "newer",     [BURSAR_PLACE_DAMAGED] = "damaged"};
   return (size_t)state < sizeof names / sizeof *names ? names[state] : "damaged";
 }
 
@@ -564,8 +564,8 @@ static void ledger_name(const char *program, int attempt, char out[256]) {
   const char *slash = program ? strrchr(program, '/') : NULL;
   const char *at = slash && slash[1] ? slash + 1 : program ? program : "";
   for (; *at && n < PROGRAM_MAX; at++) {
-    bool plain = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9') ||
-                 *at == '-' || *at == '_' || (*at == '.' && n > 0);
+    bool plain = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9') || *at == '-' ||
+                 *at == '_' || (*at == '.' && n > 0);
     word[n++] = plain ? *at : '_';
   }
   word[n] = 0;

@@ -33,8 +33,8 @@ enum bursar_place_state {
   BURSAR_PLACE_RUNNING,
   BURSAR_PLACE_STOPPED, /* the books were closed (or broke off), the process goes on */
   BURSAR_PLACE_ENDED,
-  BURSAR_PLACE_KILLED,  /* ended without closing its books */
-  BURSAR_PLACE_UNUSED,  /* reserved for a program that never began to write */
+  BURSAR_PLACE_KILLED,    /* ended without closing its books */
+  BURSAR_PLACE_UNUSED,    /* reserved for a program that never began to write */
   BURSAR_PLACE_ELSEWHERE, /* of another pid namespace: nothing can be known */
   BURSAR_PLACE_NEWER,     /* a format that this version does not know */
   BURSAR_PLACE_DAMAGED    /* begins like a ledger and is none */

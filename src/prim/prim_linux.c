@@ -27,17 +27,11 @@ static uint64_t clock_ns(clockid_t clock) {
   return (uint64_t)t.tv_sec * NANOSECONDS + (uint64_t)t.tv_nsec;
 }
 
-uint64_t bursar_prim_now(void) {
-  return clock_ns(CLOCK_MONOTONIC);
-}
+uint64_t bursar_prim_now(void) { return clock_ns(CLOCK_MONOTONIC); }
 
-uint64_t bursar_prim_now_coarse(void) {
-  return clock_ns(CLOCK_MONOTONIC_COARSE);
-}
+uint64_t bursar_prim_now_coarse(void) { return clock_ns(CLOCK_MONOTONIC_COARSE); }
 
-uint64_t bursar_prim_unix_now(void) {
-  return clock_ns(CLOCK_REALTIME);
-}
+uint64_t bursar_prim_unix_now(void) { return clock_ns(CLOCK_REALTIME); }
 
 /* "/proc/PID/NAME", or "/proc/self/NAME" for 0.  snprintf is not promised to be safe after fork. */
 static void proc_path(char out[64], pid_t pid, const char *name) {
@@ -344,8 +338,7 @@ static void let_go(struct held *held) {
       continue;
     sigemptyset(&one);
     sigaddset(&one, signals[i]);
-    while (sigtimedwait(&one, NULL, &at_once) < 0 && errno == EINTR) {
-    }
+    while (sigtimedwait(&one, NULL, &at_once) < 0 && errno == EINTR) {}
   }
   pthread_sigmask(SIG_SETMASK, &held->mask_before, NULL);
 }

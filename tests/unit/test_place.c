@@ -349,6 +349,31 @@ static void keeping(void) {
   OK(holds("ledgers/mine.txt", "mine"), "what is no ledger stays");
 }
 
+/* A ledger without a name in it is called after its file. */
+static void names(void) {
+  const char *const files[][2] = {{"a-b.c-12.bursar", "a-b.c"},
+                                  {"a-12.3.bursar", "a"},
+                                  {"a-12.bursar.34", "a"},
+                                  {"a-12.bursar.34.2", "a"},
+                                  {"mine", "mine"},
+                                  {"7.bursar", "7"},
+                                  {".bursar", ""},
+                                  {"-1.bursar", "-1"}};
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    char path[64];
+    snprintf(path, sizeof path, "ledgers/%s", files[i][0]);
+    EQ(create(path, false, NULL), 0);
+    struct bursar_place_list list = listed();
+    bool found = false;
+    for (size_t k = 0; k < list.count; k++)
+      found = found ||
+              (strcmp(list.entries[k].name, files[i][0]) == 0 && strcmp(list.entries[k].program, files[i][1]) == 0);
+    OK(found, "%s is of %s", files[i][0], files[i][1]);
+    bursar_place_list_free(&list);
+    EQ(unlink(path), 0);
+  }
+}
+
 /* Several at once, each removing what it takes for the oldest: each must get a ledger of its own. */
 static void at_once(void) {
   enum { PROCESSES = 8, ROUNDS = 20 };
@@ -377,6 +402,7 @@ int main(void) {
   the_directory();
   states();
   programs();
+  names();
   keeping();
   at_once();
   char command[64];
