@@ -2,11 +2,12 @@
 
 BURSAR_RUN is taken out of the environment, of os.environ and of C, unless the books follow forks, so that no child
 takes itself for the program.  Whatever goes wrong here is one line on stderr, and the program goes on without books.
-Imports nothing but `os`, which every Python has loaded by now, and the extension: what is in sys.modules afterwards
-is the program's to see.
+Imports nothing but the extension and what every Python has loaded by now: what is in sys.modules afterwards is the
+program's to see.
 """
 
 import os
+import sys
 
 
 def _begin() -> None:
@@ -20,8 +21,8 @@ def _begin() -> None:
 
         _bursar.boot(settings)
     except Exception as error:  # a program must start with or without its books
-        line = "bursar: no books are kept: " + " ".join(str(error).split()) + "\n"
-        os.write(2, line.encode("utf-8", "backslashreplace"))
+        if sys.stderr is not None:  # descriptor 2 may be closed
+            sys.stderr.write("bursar: no books are kept: " + " ".join(str(error).split()) + "\n")
 
 
 _begin()
