@@ -97,10 +97,16 @@ static void end_column(struct page *page) {
 typedef uint64_t value_at(const struct page *page, uint32_t index);
 
 static void write_column(struct page *page, const char *name, uint32_t count, value_at *value) {
+  uint64_t any = 0;
   bursar_buffer_format(&page->out, ",\"%s\":", name);
   begin_column(page);
-  for (uint32_t i = 0; i < count; i++)
-    add_number(&page->column, value(page, i));
+  for (uint32_t i = 0; i < count; i++) {
+    uint64_t number = value(page, i);
+    any |= number;
+    add_number(&page->column, number);
+  }
+  if (any == 0)
+    begin_column(page);
   end_column(page);
 }
 

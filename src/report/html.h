@@ -2,7 +2,7 @@
  *
  * How the books are packed (web/src/data.js unpacks them): one JSON object in a <script type="application/json">, with
  * `schema`, `facts`, `strings`, and columns by kind of thing.  A column is base64 over LEB128 numbers; `signed` ones are
- * zigzag-coded first, `delta` ones hold the difference to the one before.
+ * zigzag-coded first, `delta` ones hold the difference to the one before.  An empty column of things is all zeros.
  *
  *   codes   count; name, file: indices in strings
  *   nodes   count; parent: how many indices back, 0 for a root; code: index + 1, 0 where there is none; line

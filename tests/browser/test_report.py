@@ -646,6 +646,28 @@ def test_damaged_data_is_said_in_one_line(make: Callable[..., Report], browser: 
     page.close()
 
 
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [tool("make_ledger"), tmp_path / "made.bursar", "200", "/dev/full"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "cannot write the HTML report: No space left on device; choose another place with -o" in done.stderr
+
+
+def test_own_code_is_told_from_what_is_installed(make: Callable[..., Report], open_page: Callable[..., Page]) -> None:
+    page = open_page(make(3000))
+    kinds = page.evaluate(
+        """() => { const { tree } = bursarPage.books; const out = {};
+             for (let i = 1; i < tree.count; i++) out[tree.file(i)] = tree.kind(i); return out; }"""
+    )
+    own, library, standard = 0, 1, 2
+    assert kinds["/srv/models/churn/train.py"] == kinds["/srv/models/churn/features.py"] == own
+    assert kinds["/srv/venv/lib/python3.11/site-packages/pandas/core/frame.py"] == library
+    assert kinds["/usr/lib/python3.11/json/decoder.py"] == kinds["<frozen importlib._bootstrap>"] == standard
+    colours_of = page.evaluate("bursarPage.flame.palette.kinds")
+    assert not set(colours_of[own]) & (set(colours_of[library]) | set(colours_of[standard]))
+
+
 def test_50000_sites_open_under_two_seconds(
     make: Callable[..., Report], browser: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,10 +12,6 @@ class Column {
     this.at = 0;
   }
 
-  get ended() {
-    return this.at >= this.raw.length;
-  }
-
   next() {
     const { raw } = this;
     let byte = raw.charCodeAt(this.at++);
@@ -37,8 +33,9 @@ class Column {
 }
 
 function unpack(text, length, { signed = false, delta = false, into = Float64Array } = {}) {
-  const column = new Column(text);
   const out = new into(length);
+  if (text === "") return out; // nothing but zeros
+  const column = new Column(text);
   let last = 0;
   for (let i = 0; i < length; i++) {
     const value = signed ? column.nextSigned() : column.next();
@@ -50,14 +47,16 @@ function unpack(text, length, { signed = false, delta = false, into = Float64Arr
 
 const PACKAGES = /[\\/](site|dist)-packages[\\/]/;
 const STANDARD = /^<frozen |[\\/]lib[\\/]python\d+\.\d+[\\/]/;
-const TYPED_IN = /^<(stdin|string|ipython-input.*|console)>$/;
+const TYPED_IN = /^<(stdin|ipython-input.*|console)>$/;
 const IMPORT_STEPS = /^<frozen importlib\._bootstrap/; // Python leaves them out of its tracebacks too
 
-function kindOf(file, mainFile, mainFolder) {
+/** Whose code a file is: what is neither installed nor Python's own is the reader's. */
+function kindOf(file, mainFile) {
+  if (file === mainFile && file !== "" && !PACKAGES.test(file) && !STANDARD.test(file)) return KIND.OWN;
   if (PACKAGES.test(file)) return KIND.LIBRARY;
-  if (file === mainFile || (mainFolder !== "" && file.startsWith(mainFolder))) return KIND.OWN;
   if (STANDARD.test(file) || file === "") return KIND.STANDARD;
-  if (file.startsWith("<") && !TYPED_IN.test(file)) return KIND.LIBRARY; // made by a library, mostly
+  if (file === "<string>") return mainFile === "" ? KIND.OWN : KIND.LIBRARY; // python -c, or made by a library
+  if (file.startsWith("<")) return TYPED_IN.test(file) ? KIND.OWN : KIND.LIBRARY;
   return /\.(pyx|pxd|pxi|pyd|so)$/.test(file) ? KIND.LIBRARY : KIND.OWN;
 }
 
@@ -94,7 +93,7 @@ function openBooks(text) {
   };
   for (let i = 0; i < codeCount; i++) {
     const file = strings[codes.file[i]];
-    codes.kind[i] = kindOf(file, mainFile, mainFolder);
+    codes.kind[i] = kindOf(file, mainFile);
     codes.hidden[i] = IMPORT_STEPS.test(file) ? 1 : 0;
     const unit = codes.kind[i] === KIND.OWN ? file : shortPath(file, mainFolder).split(/[\\/]/)[0];
     let hash = 7;
@@ -151,14 +150,12 @@ function openTree(raw, codes, strings, mainFolder, roots) {
   const parent = new Uint32Array(count);
   const code = new Int32Array(count).fill(-1);
   const line = new Uint32Array(count);
-  const parents = new Column(raw.parent);
-  const codeColumn = new Column(raw.code);
-  const lines = new Column(raw.line);
+  line.set(unpack(raw.line, raw.count, { into: Uint32Array }), 1);
+  const back = unpack(raw.parent, raw.count, { into: Uint32Array });
+  const shift = unpack(raw.code, raw.count, { into: Uint32Array });
   for (let i = 1; i < count; i++) {
-    const back = parents.next(); // 0: a root, which hangs under the page's own
-    parent[i] = back === 0 ? VIRTUAL_ROOT : i - back;
-    code[i] = codeColumn.next() - 1; // -1: a root, or a frame without code
-    line[i] = lines.next();
+    parent[i] = back[i - 1] === 0 ? VIRTUAL_ROOT : i - back[i - 1]; // a ledger's root hangs under the page's own
+    code[i] = shift[i - 1] - 1; // -1: a root, or a frame without code
   }
   return new Tree({ parent, code, line, codes, strings, mainFolder, roots });
 }

@@ -138,6 +138,14 @@ class Table {
     this.drawRows();
   }
 
+  /** The line of the reader's own code that led there, by the heaviest stack. */
+  via(row) {
+    const { tree, sites } = this.books;
+    if (row.site < 0 || tree.kind(row.node) === KIND.OWN || this.grouping === "file") return "";
+    const own = tree.nearestOwn()[sites.node[row.site]];
+    return tree.kind(own) === KIND.OWN ? `← ${shorten(tree.place(own), 120)}` : "";
+  }
+
   title(node) {
     const { tree } = this.books;
     if (this.grouping === "file") return tree.code[node] < 0 ? tree.name(node) : tree.file(node);
@@ -186,13 +194,14 @@ class Table {
     bar.style.width = `${this.largest > 0 ? (100 * row.weight) / this.largest : 0}%`;
     const title = shorten(this.title(row.node), 240);
     const place = shorten(this.place(row.node), 240);
+    const via = this.via(row);
     const many = row.stacks > 1 ? `${count(row.stacks)} stacks` : "";
     const where = make(
       "th",
       { scope: "row", class: "where" },
       make("span", { class: `dot ${KIND_CSS[tree.kind(row.node)]}`, "aria-hidden": "true" }),
       make("span", { class: "name", title: shorten(tree.fullPlace(row.node) || title, 400) }, title),
-      make("span", { class: "place" }, place, many && place ? " · " : "", many),
+      make("span", { class: "place" }, [place, via, many].filter((part) => part !== "").join(" · ")),
     );
     const cells = COLUMNS.map(({ key, show }) =>
       make("td", { class: `number column-${key}`, hidden: key === "time" && !this.hasTime }, row[key] === undefined ? "" : show(row[key])),
