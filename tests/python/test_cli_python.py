@@ -229,7 +229,7 @@ def test_a_program_that_clears_what_is_to_be_done_at_exit(
 ) -> None:
     """As multiprocessing's children do: the summary may go with the rest, the books may not."""
     both(program(KEEP + "import atexit; atexit.register(print, 'never'); atexit._clear()\n"))
-    assert facts(ledger)["live_bytes"] > HELD
+    assert facts(ledger)["peak_bytes"] > HELD
 
 
 @pytest.mark.parametrize(

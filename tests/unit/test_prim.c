@@ -78,6 +78,8 @@ static void mappings(void) {
   EQ(bursar_prim_maps_file(0, is.st_dev, is.st_ino), 0);
   char *base = bursar_prim_reserve(4 * EXTENT, false);
   OK(base != NULL, "a reservation");
+  if (!base)
+    return;
   EQ(bursar_prim_map_shared(base + EXTENT, EXTENT, fd, 2 * EXTENT), 0);
   memcpy(base + EXTENT, "here", 4);
   char read_back[4] = "";
