@@ -220,7 +220,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tools", type=names(tools, "tool"), default=tools, metavar="TOOL,…")
     parser.add_argument("--pairs", type=int, default=5, help="pairs for each tool (5)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, one pair: to see that it runs")
-    parser.add_argument("--timeout", type=float, default=150, help="seconds after which one run is given up (150)")
+    parser.add_argument("--timeout", type=float, default=90, help="seconds after which one run is given up (90)")
     parser.add_argument("--cell-seconds", type=float, default=15, help="no more pairs of a peer after so many (15)")
     parser.add_argument("--merge", action="store_true", help="keep what build/bench.json holds and is not measured now")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="where peers and captures go")

@@ -35,7 +35,7 @@ def from_document(document: dict[str, object]) -> Node:
 def main() -> None:
     kept = [build(9, key) for key in range(3)]
     letters = 0
-    for round_ in range(max(1, round(18 * SCALE))):
+    for round_ in range(max(1, round(20 * SCALE))):
         text = json.dumps(as_document(build(8, round_)))
         letters += len(text)
         again = json.dumps(as_document(from_document(json.loads(text))))

@@ -31,7 +31,7 @@ def count(node: Node | None) -> int:
 def main() -> None:
     kept = build(16, 1)
     nodes = 0
-    for round_ in range(max(1, round(74 * SCALE))):
+    for round_ in range(max(1, round(62 * SCALE))):
         nodes += count(build(14, 1 + round_))
     print("trees", nodes + count(kept))
 
