@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FIRST_ERROR = re.compile(r"FAILED|: (fatal )?error: |: ERROR: |^ERROR: ")
+FIRST_ERROR = re.compile(r"FAILED|: (fatal )?error: |: ERROR: ")
 TAG = "import sys; print(f'cp{sys.version_info[0]}{sys.version_info[1]}' + getattr(sys, 'abiflags', ''))"
 
 
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
     status, output = install(python)
     if status != 0:
         lines = output.partition("[end of output]")[0].splitlines()
-        first = next((i for i, line in enumerate(lines) if FIRST_ERROR.search(line)), 0)
+        first = next((i for i, line in enumerate(lines) if FIRST_ERROR.search(line)), max(len(lines) - 40, 0))
         print("\n".join(line.strip() for line in lines[first : first + 40]), file=sys.stderr)
         sys.exit("build: failed; the first error is above")
 
