@@ -3,7 +3,6 @@
 #include "cli/cli.h"
 #include "report/output.h"
 
-#include <errno.h>
 #include <string.h>
 
 struct asked {

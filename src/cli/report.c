@@ -1,13 +1,13 @@
-#include "base/size.h"
 #include "cli/cli.h"
 #include "report/html.h"
 #include "report/json.h"
 #include "report/output.h"
 #include "report/views.h"
 
-#include <errno.h>
 #include <string.h>
-#include <unistd.h>
+
+/* More than any program gives; a crafted ledger could ask for terabytes. */
+#define OUT_MAX (1ull << 34)
 
 enum format { FORMAT_TEXT, FORMAT_HTML, FORMAT_JSON };
 
@@ -83,7 +83,7 @@ static int print(struct bursar_model *model, const struct asked *asked, int fd, 
   int status;
   if (asked->as == FORMAT_HTML)
     return bursar_html_write(model, fd, error);
-  bursar_buffer_to(&out, fd, UINT64_MAX);
+  bursar_buffer_to(&out, fd, OUT_MAX);
   if (asked->as == FORMAT_JSON) {
     status = bursar_model_sort(model, json_order(asked), error);
     if (status == 0)

@@ -3,7 +3,7 @@
 #include "report/views.h"
 
 #define NONE BURSAR_READER_NONE
-#define FIXED_COLUMNS 49
+#define FIXED_COLUMNS 38 /* share, two sizes, blocks, and the gaps; the bar comes on top */
 
 static void print_source(const struct bursar_view *view, uint32_t node) {
   const struct bursar_model *model = view->model;
@@ -24,9 +24,9 @@ static void print_source(const struct bursar_view *view, uint32_t node) {
 }
 
 static void print_row(const struct bursar_view *view, const struct bursar_holder *line) {
-  size_t room = view->width > FIXED_COLUMNS + 20 ? view->width - FIXED_COLUMNS : 20;
-  bursar_view_bar(view, line->own.bytes, view->model->at.bytes, 10);
-  bursar_buffer_char(view->out, ' ');
+  size_t fixed = FIXED_COLUMNS + bursar_view_bar_columns(view);
+  size_t room = view->width > fixed + 20 ? view->width - fixed : 20;
+  bursar_view_bar(view, line->own.bytes, view->model->at.bytes);
   bursar_view_share(view, line->own.bytes, view->model->at.bytes);
   bursar_buffer_char(view->out, ' ');
   bursar_view_size(view, line->own.bytes);
@@ -58,8 +58,8 @@ int bursar_lines_print(const struct bursar_view *view, struct bursar_error *erro
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
   bursar_buffer_char(view->out, '\n');
   bursar_view_style(view, BURSAR_STYLE_DIM);
-  bursar_buffer_format(view->out, "%10s %7s %9s %9s %8s  %s\n", "", "share", "itself", "in all", "blocks",
-                       "line, and the own line that it mostly worked for");
+  bursar_buffer_format(view->out, "%*s%7s %9s %9s %8s  %s\n", (int)bursar_view_bar_columns(view), "", "share", "itself",
+                       "in all", "blocks", "line, and the own line that it mostly worked for");
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
   for (uint32_t i = 0; i < holders.count && !view->out->failed; i++) {
     if (!holders.lines[i].own.bytes)

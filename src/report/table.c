@@ -2,7 +2,7 @@
 #include "report/views.h"
 
 /* One row a site: what it held, and where. */
-#define FIXED_COLUMNS 54 /* bar, share, size, blocks, domain, and the gaps */
+#define FIXED_COLUMNS 40 /* share, size, blocks, domain, and the gaps; the bar comes on top */
 
 static void print_title(const struct bursar_view *view, const char *what) {
   bursar_view_style(view, BURSAR_STYLE_BOLD);
@@ -14,12 +14,13 @@ static void print_title(const struct bursar_view *view, const char *what) {
 
 static void print_headings(const struct bursar_view *view, const char *first) {
   bursar_view_style(view, BURSAR_STYLE_DIM);
-  bursar_buffer_format(view->out, "%10s %7s %9s %8s  %-10s  %s\n", "", "share", first, "blocks", "domain",
-                       "function, line, callers");
+  bursar_buffer_format(view->out, "%*s%7s %9s %8s  %-10s  %s\n", (int)bursar_view_bar_columns(view), "", "share", first,
+                       "blocks", "domain", "function, line, callers");
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
 }
 
-static void print_where(const struct bursar_view *view, const struct bursar_model_site *site, unsigned taken) {
+static void print_where(const struct bursar_view *view, const struct bursar_model_site *site) {
+  unsigned taken = FIXED_COLUMNS + bursar_view_bar_columns(view);
   bursar_buffer_format(view->out, "  %-10s  ", bursar_model_domain(site->domain));
   size_t room = view->width > taken ? view->width - taken : 0;
   if (site->outside)
@@ -31,14 +32,13 @@ static void print_where(const struct bursar_view *view, const struct bursar_mode
 
 static void print_row(const struct bursar_view *view, const struct bursar_model_site *site, struct bursar_held held,
                       uint64_t whole) {
-  bursar_view_bar(view, held.bytes, whole, 10);
-  bursar_buffer_char(view->out, ' ');
+  bursar_view_bar(view, held.bytes, whole);
   bursar_view_share(view, held.bytes, whole);
   bursar_buffer_char(view->out, ' ');
   bursar_view_size(view, held.bytes);
   bursar_buffer_char(view->out, ' ');
   bursar_view_count(view, held.blocks);
-  print_where(view, site, FIXED_COLUMNS - 4);
+  print_where(view, site);
 }
 
 void bursar_table_print(const struct bursar_view *view) {
@@ -99,8 +99,8 @@ void bursar_table_print_temporary(const struct bursar_view *view) {
   bursar_buffer_format(view->out, "Temporary allocations: freed before their thread's next %u\n",
                        model->temporary_within ? model->temporary_within : 1);
   bursar_view_style(view, BURSAR_STYLE_DIM);
-  bursar_buffer_format(view->out, "%10s %7s %9s %8s  %-10s  %s\n", "", "share", "temporary", "of all", "domain",
-                       "function, line, callers");
+  bursar_buffer_format(view->out, "%*s%7s %9s %8s  %-10s  %s\n", (int)bursar_view_bar_columns(view), "", "share",
+                       "temporary", "of all", "domain", "function, line, callers");
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
   for (uint32_t i = 0; i < model->site_count && !view->out->failed; i++) {
     const struct bursar_model_site *site = &model->sites[i];
@@ -111,12 +111,11 @@ void bursar_table_print_temporary(const struct bursar_view *view) {
       rest_count += site->temporaries;
       continue;
     }
-    bursar_view_bar(view, site->temporaries, model->temporaries, 10);
-    bursar_buffer_char(view->out, ' ');
+    bursar_view_bar(view, site->temporaries, model->temporaries);
     bursar_view_share(view, site->temporaries, model->temporaries);
     bursar_buffer_format(view->out, " %9s ", bursar_size_count(site->temporaries, text));
     bursar_view_count(view, site->allocations);
-    print_where(view, site, FIXED_COLUMNS - 4);
+    print_where(view, site);
   }
   if (rest)
     bursar_buffer_format(view->out, "\xe2\x80\xa6 %s more sites: %s temporary allocations\n",

@@ -8,6 +8,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#define BAR_CELLS 10
+#define BAR_WIDTH_MIN 90
 #define ELLIPSIS "\xe2\x80\xa6"
 #define LEFT_ARROW "\xe2\x86\x90"
 
@@ -50,7 +52,11 @@ void bursar_view_share(const struct bursar_view *view, uint64_t part, uint64_t w
     bursar_buffer_text(view->out, "    - %");
 }
 
-void bursar_view_bar(const struct bursar_view *view, uint64_t part, uint64_t whole, unsigned cells) {
+unsigned bursar_view_bar_columns(const struct bursar_view *view) {
+  return view->width < BAR_WIDTH_MIN ? 0 : BAR_CELLS + 1;
+}
+
+void bursar_view_bar(const struct bursar_view *view, uint64_t part, uint64_t whole) {
   static const char *const eighths[] = {"",
                                         "\xe2\x96\x8f",
                                         "\xe2\x96\x8e",
@@ -59,13 +65,15 @@ void bursar_view_bar(const struct bursar_view *view, uint64_t part, uint64_t who
                                         "\xe2\x96\x8b",
                                         "\xe2\x96\x8a",
                                         "\xe2\x96\x89"};
+  if (!bursar_view_bar_columns(view))
+    return;
   double share = whole ? (double)part / (double)whole : 0;
-  unsigned filled = (unsigned)((share > 1 ? 1 : share) * cells * 8 + 0.5), full = filled / 8, rest = filled % 8;
+  unsigned filled = (unsigned)((share > 1 ? 1 : share) * BAR_CELLS * 8 + 0.5), full = filled / 8, rest = filled % 8;
   bursar_view_style(view, BURSAR_STYLE_BAR);
   bursar_buffer_repeat(view->out, "\xe2\x96\x88", full);
   bursar_buffer_text(view->out, eighths[rest]);
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
-  bursar_buffer_repeat(view->out, " ", cells - full - (rest ? 1 : 0));
+  bursar_buffer_repeat(view->out, " ", BAR_CELLS + 1 - full - (rest ? 1 : 0));
 }
 
 bool bursar_view_shows(uint64_t i, uint64_t part, uint64_t whole) {

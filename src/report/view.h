@@ -47,8 +47,9 @@ void bursar_view_warnings(const struct bursar_view *view);
 void bursar_view_instant(const struct bursar_view *view);
 /* ` 45.2 %`, seven columns; a total of 0 gives dashes. */
 void bursar_view_share(const struct bursar_view *view, uint64_t part, uint64_t whole);
-/* A bar of `cells` columns. */
-void bursar_view_bar(const struct bursar_view *view, uint64_t part, uint64_t whole, unsigned cells);
+/* A bar and a blank, `bursar_view_bar_columns` wide: nothing where the lines are too short for it. */
+void bursar_view_bar(const struct bursar_view *view, uint64_t part, uint64_t whole);
+unsigned bursar_view_bar_columns(const struct bursar_view *view);
 /* A size right-aligned in nine columns, a count in eight (a dash where it is not known). */
 void bursar_view_size(const struct bursar_view *view, uint64_t bytes);
 void bursar_view_count(const struct bursar_view *view, uint64_t count);
