@@ -194,9 +194,13 @@ static int prepare_command(const struct wish *wish, char **operands, int count, 
 static int become(const struct wish *wish, struct target *target) {
   struct bursar_place ledger;
   struct bursar_error error;
-  if (bursar_place_create(wish->out, wish->force, target->name, &ledger, &error) < 0)
+  int status = bursar_place_create(wish->out, wish->force, target->name, &ledger, &error);
+  if (status < 0 && !ledger.no_room)
     return bursar_cli_fail(&error);
-  int status = tell_settings(wish, ledger.path);
+  if (status < 0) /* a full disk ends the books, and never the program: here they end before they begin */
+    bursar_cli_complain(0, "no books are kept: %s", error.text);
+  else
+    status = tell_settings(wish, ledger.path);
   if (status < 0) {
     execve(target->file, target->argv, environ);
     status = bursar_cli_complain(1, "cannot run %.800s: %s", target->file, strerror(errno));

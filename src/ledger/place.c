@@ -577,6 +577,8 @@ static void ledger_name(const char *program, int attempt, char out[256]) {
     snprintf(out, 256, "%s-%d.%d" SUFFIX, n ? word : "python", (int)getpid(), attempt);
 }
 
+static bool is_no_room(int result) { return result == -ENOSPC || result == -EFBIG || result == -EDQUOT; }
+
 static int create_default(const char *program, struct bursar_place *place, struct bursar_error *error) {
   char path[BURSAR_PLACE_PATH_MAX];
   char name[256];
@@ -593,6 +595,7 @@ static int create_default(const char *program, struct bursar_place *place, struc
       result = make_file(directory, name);
   }
   close_fd(&directory);
+  place->no_room = is_no_room(result);
   if (result < 0)
     return bursar_error_set(error, BURSAR_FAILED,
                             "cannot make a ledger in %.800s: %s: name another place with -o or BURSAR_DIR", path,
@@ -684,6 +687,7 @@ static int create_named(const char *out, bool force, struct bursar_place *place,
       result = replace(&spot, &was);
   }
   close_fd(&spot.directory);
+  place->no_room = status == BURSAR_OK && is_no_room(result);
   if (status == BURSAR_OK && result < 0)
     status = bursar_error_set(error, BURSAR_FAILED, "cannot write the ledger %.800s: %s", out[0] ? out : "''",
                               strerror(-result));
@@ -697,6 +701,7 @@ static int create_named(const char *out, bool force, struct bursar_place *place,
 int bursar_place_create(const char *out, bool force, const char *program, struct bursar_place *place,
                         struct bursar_error *error) {
   place->fd = -1;
+  place->no_room = false;
   place->path[0] = 0;
   return out ? create_named(out, force, place, error) : create_default(program, place, error);
 }

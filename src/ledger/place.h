@@ -24,6 +24,7 @@
 
 struct bursar_place {
   int fd;
+  bool no_room;                     /* why it could not be made: the disk is full, or a limit on files was met */
   char path[BURSAR_PLACE_PATH_MAX]; /* absolute */
 };
 

@@ -130,6 +130,33 @@ def test_the_ledger_of_a_running_program_stays(
     assert facts(ledger)["peak_bytes"] > 4_000_000
 
 
+@pytest.mark.parametrize("place", [["-o", "x.bursar"], []], ids=["named", "default"])
+def test_a_limit_on_files_stops_the_books_alone(
+    execute: Run, command: str, tmp_path: Path, listed: Listed, place: list[str]
+) -> None:
+    """A ledger's first extent is 64 KiB; no shell counts 20 blocks as so much."""
+    code = "import sys; print('result'); sys.exit(5)"
+    done = execute("sh", "-c", 'ulimit -f 20; exec "$@"', "sh", command, "run", *place, "-c", code)
+    assert (done.returncode, done.stdout) == (5, "result\n")
+    assert done.stderr.startswith("bursar: no books are kept: cannot ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "x.bursar").exists()
+    assert not listed()
+
+
+def test_a_full_disk_stops_the_books_alone(execute: Run, command: str, tmp_path: Path) -> None:
+    """A file system of a few pages, in a mount namespace that nobody else sees."""
+    (tmp_path / "full").mkdir()
+    mount = "mount -t tmpfs -o size=32k tmpfs full"
+    if execute("unshare", "-m", "sh", "-c", mount).returncode != 0:
+        pytest.skip("may not mount here")
+    code = "import sys; print('result'); sys.exit(5)"
+    script = f'{mount} && cd full && "$0" run -o x.bursar -c "$1"; s=$?; ls; exit $s'
+    done = execute("unshare", "-m", "sh", "-c", script, command, code)
+    assert (done.returncode, done.stdout) == (5, "result\n"), "and nothing is left behind"
+    assert done.stderr == "bursar: no books are kept: cannot write the ledger x.bursar: No space left on device\n"
+
+
 def test_a_ledger_is_private_whatever_the_umask(bursar: Run, script: Path, ledger: Path) -> None:
     for umask in (0, 0o777):
         done = bursar("run", "-f", "-o", ledger, script, umask=umask)
