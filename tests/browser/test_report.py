@@ -632,6 +632,8 @@ def test_narrow(make: Callable[..., Report], open_page: Callable[..., Page]) -> 
     host = page.evaluate("[document.querySelector('#table').scrollWidth, document.querySelector('#table').clientWidth]")
     assert host[0] <= host[1]
     assert page.locator("#table tbody .name").first.is_visible()
+    heads = page.locator("#table thead th:visible").all_inner_texts()
+    assert [head.strip(" ↓") for head in heads] == ["Where", "Share", page.inner_text("#time-button")]
     page.fill("#search", "pandas")
     settle(page)
     assert_fits("search")

@@ -175,6 +175,7 @@ class Page {
     this.table.update({
       metrics,
       weight: this.siteValues(this.weight),
+      weightName: this.weight,
       include: (site) => this.included(site),
       matches: this.search.nodes(tree, byId("search").value),
       timeLabel: this.point >= 0 ? `At ${seconds(this.points[this.point].time)}` : "",
@@ -595,9 +596,13 @@ function drawFactsList(facts) {
     ["Peak may be higher by", bytes(facts.peak_error_bytes)],
     ["Sums differ from totals by", bytes(facts.live_error_bytes)],
     ["Outside any Python stack", `${bytes(facts.outside_bytes)} in ${count(facts.outside_allocations)} allocations`],
-    ["Temporary means", `freed within ${count(facts.temporary_within)} allocations of its thread`],
+    ["Temporary means", temporaryMeans(facts.temporary_within)],
     ["Written by", `bursar ${printable(facts.bursar_version || "")}`],
   ]);
+}
+
+function temporaryMeans(within) {
+  return within === 1 ? "freed before its thread allocates again" : `freed before its thread's next ${count(within)} allocations`;
 }
 
 function readStored(key) {

@@ -126,6 +126,7 @@ class Table {
     for (const row of this.rows) row.name = this.title(row.node) + tree.place(row.node);
     this.weightName = weightName;
     for (const cell of this.head.cells) {
+      cell.classList.toggle("current", cell.dataset.key === weightName);
       if (cell.dataset.key === "time") {
         cell.hidden = !metrics.time;
         cell.firstChild.textContent = timeLabel || "At time";
@@ -201,11 +202,12 @@ class Table {
       { scope: "row", class: "where" },
       make("span", { class: `dot ${KIND_CSS[tree.kind(row.node)]}`, "aria-hidden": "true" }),
       make("span", { class: "name", title: shorten(tree.fullPlace(row.node) || title, 400) }, title),
-      make("span", { class: "place" }, [place, via, many].filter((part) => part !== "").join(" · ")),
+      make("span", { class: "place" }, [[place, via].filter(Boolean).join(" "), many].filter(Boolean).join(" · ")),
     );
-    const cells = COLUMNS.map(({ key, show }) =>
-      make("td", { class: `number column-${key}`, hidden: key === "time" && !this.hasTime }, row[key] === undefined ? "" : show(row[key])),
-    );
+    const cells = COLUMNS.map(({ key, show }) => {
+      const css = `number column-${key}${key === this.weightName ? " current" : ""}`;
+      return make("td", { class: css, hidden: key === "time" && !this.hasTime }, row[key] === undefined ? "" : show(row[key]));
+    });
     const shareCell = make("td", { class: "share" }, make("span", { class: "share-text" }, percent(row.weight, this.total)), bar);
     return make(
       "tr",

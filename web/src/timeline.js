@@ -47,7 +47,7 @@ class Timeline {
           y: { range: (plot, low, high) => [0, niceTop(high || 1)] },
         },
         axes: [
-          { ...axis, size: 24, gap: 4, space: 70, values: (plot, splits) => splits.map(axisTime) },
+          { ...axis, size: 24, gap: 4, space: 70, values: (plot, splits) => splits.map((time) => axisTime(time, splits.at(-1))) },
           { ...axis, size: 62, gap: 6, space: 28, splits: () => byteSplits(this.plot), values: (p, s) => s.map(axisBytes) },
         ],
         series: [{}, ...series],
@@ -206,7 +206,8 @@ function axisBytes(value) {
   return bytes(value).replace(/\.0+ /, " ");
 }
 
-function axisTime(value) {
+function axisTime(value, last) {
+  if (last < 1) return `${Number((value * 1000).toPrecision(4))} ms`;
   if (value >= 120) return `${Math.floor(value / 60)}:${String(Math.round(value % 60)).padStart(2, "0")}`;
   return `${Number(value.toPrecision(4))} s`;
 }
