@@ -237,7 +237,8 @@ int bursar_cli_run(int argc, char **argv) {
       .about =
           "Runs a Python program as python does, and keeps the books of its memory in a ledger.\n"
           "The summary goes to stderr when it ends; bursar report shows all of it.\n"
-          "After -- comes any command; Python's own options go there: bursar run -- python -X dev script.py",
+          "After -- comes any command; Python's own options go there: bursar run -- python -X dev script.py\n"
+          "A command that starts Python as a child of its own needs --follow-fork.",
       .options = options,
       .leading = true};
   int count;

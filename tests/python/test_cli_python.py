@@ -335,6 +335,16 @@ def test_an_interrupt_at_the_terminal(command: str, environment: dict[str, str],
     assert facts(ledger)["peak_bytes"] > HELD
 
 
+def test_signals_that_the_caller_ignores_stay_ignored(execute: Run, command: str, python: str) -> None:
+    """As under nohup, or in a shell's background."""
+    code = "import signal as s; print(*(s.getsignal(n) == s.SIG_IGN for n in (s.SIGINT, s.SIGHUP, s.SIGTERM)))"
+    script = 'trap "" INT HUP; exec "$@"'
+    plain = execute("sh", "-c", script, "sh", python, "-c", code)
+    kept = execute("sh", "-c", script, "sh", command, "run", "-c", code)
+    assert plain.stdout == "True True False\n"
+    assert (kept.returncode, kept.stdout) == (0, plain.stdout)
+
+
 # ---- children ----
 
 
