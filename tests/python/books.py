@@ -1,0 +1,75 @@
+"""What the tests of the account share: run a program under `bursar run`, and read what its books say about lines.
+
+A program marks the lines that a test asks about with a comment: `# @name`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from running import Done, Facts, Run
+
+# b"x" * n is one allocation of n + 33 bytes in python.obj, in every version, and nothing else.
+ONE = "ONE = b'x'\n"
+
+
+def line_of(text: str, mark: str) -> int:
+    """The number of the only line with that mark."""
+    found = [number for number, line in enumerate(text.splitlines(), 1) if line.endswith(f"# @{mark}")]
+    assert len(found) == 1, (mark, found)
+    return found[0]
+
+
+class Books(NamedTuple):
+    text: str
+    path: Path
+    done: Done
+    facts: dict[str, Any]
+
+    def sites(self, mark: str, domain: str = "python.obj") -> list[dict[str, Any]]:
+        """The sites of a domain whose innermost frame is at the marked line."""
+        place = (str(self.path), line_of(self.text, mark))
+        return [
+            site for site in self.facts["sites"]
+            if site["domain"] == domain and site["stack"]
+            and (site["stack"][0]["file"], site["stack"][0]["line"]) == place
+        ]  # fmt: skip
+
+    def sum(self, mark: str, figure: str, domain: str = "python.obj") -> int:
+        return sum(site[figure] for site in self.sites(mark, domain))
+
+
+Keep = Callable[..., Books]
+
+
+def assert_balanced(facts: dict[str, Any]) -> None:
+    """Totals, which are kept apart, agree with the sums by site. How many blocks lane FREE once held is not known."""
+    sites = facts["sites"]
+    for total, by_site in [
+        ("live_bytes", "live_bytes"), ("peak_bytes", "peak_bytes"),
+        ("allocations", "allocations"), ("allocated_bytes", "allocated_bytes"),
+        ("temporary_allocations", "temporary_allocations"),
+    ]:  # fmt: skip
+        summed = sum(site[by_site] for site in sites)
+        assert facts[total] == summed, (total, facts["peak_error_bytes"], facts["live_error_bytes"])
+    if not facts["outside_allocations"]:
+        assert facts["live_blocks"] == sum(site["live_blocks"] for site in sites)
+
+
+@pytest.fixture
+def keep(bursar: Run, facts: Facts, ledger: Path, tmp_path: Path) -> Keep:
+    """Runs a program under `bursar run` to its success, and reads its ledger; the books must balance."""
+
+    def run(text: str, *options: str, balanced: bool = True, **more: Any) -> Books:
+        path = tmp_path / "program.py"
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        done = bursar("run", "-f", "-o", ledger, *options, path, **more)
+        assert done.returncode == 0, done.stderr
+        read = facts(ledger)
+        assert read["complete"] and read["state"] == "ended", read["notes"]
+        assert read["notes"] == []
+        if balanced:
+            assert_balanced(read)
+        return Books(text, path, done, read)
+
+    return run
