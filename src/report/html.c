@@ -49,9 +49,7 @@ static uint64_t zigzag(uint64_t now, uint64_t before) {
 }
 
 /* A number that a page's floating point holds exactly. */
-static uint64_t exact(uint64_t value) {
-  return value < (UINT64_C(1) << 52) ? value : (UINT64_C(1) << 52);
-}
+static uint64_t exact(uint64_t value) { return value < (UINT64_C(1) << 52) ? value : (UINT64_C(1) << 52); }
 
 static uint64_t blocks_of(struct bursar_held held) {
   return held.blocks == BURSAR_MODEL_UNKNOWN ? 0 : exact(held.blocks);
@@ -183,8 +181,7 @@ static int gather_strings(struct page *page) {
 static uint64_t string_index(const struct page *page, struct bursar_text text) {
   if (!text.bytes)
     return 0;
-  const struct bursar_text *found =
-      bsearch(&text, page->strings, page->string_count, sizeof(text), by_address);
+  const struct bursar_text *found = bsearch(&text, page->strings, page->string_count, sizeof(text), by_address);
   return found ? (uint64_t)(found - page->strings) + 1 : 0;
 }
 
@@ -213,9 +210,7 @@ static uint64_t node_code(const struct page *page, uint32_t i) {
   uint32_t code = page->model->nodes[page->node_at[i]].code;
   return code == BURSAR_READER_NONE ? 0 : (uint64_t)code + 1;
 }
-static uint64_t node_line(const struct page *page, uint32_t i) {
-  return page->model->nodes[page->node_at[i]].line;
-}
+static uint64_t node_line(const struct page *page, uint32_t i) { return page->model->nodes[page->node_at[i]].line; }
 
 static const struct bursar_model_site *site_in(const struct page *page, uint32_t i) {
   return &page->model->sites[page->site_at[i]];
@@ -224,18 +219,10 @@ static const struct bursar_model_site *site_in(const struct page *page, uint32_t
 static uint64_t site_node(const struct page *page, uint32_t i) {
   return zigzag(page->node_of[site_in(page, i)->node], i == 0 ? 0 : page->node_of[site_in(page, i - 1)->node]);
 }
-static uint64_t site_domain(const struct page *page, uint32_t i) {
-  return site_in(page, i)->domain;
-}
-static uint64_t site_type(const struct page *page, uint32_t i) {
-  return string_index(page, site_in(page, i)->type);
-}
-static uint64_t site_peak(const struct page *page, uint32_t i) {
-  return exact(site_in(page, i)->peak.bytes);
-}
-static uint64_t site_peak_blocks(const struct page *page, uint32_t i) {
-  return blocks_of(site_in(page, i)->peak);
-}
+static uint64_t site_domain(const struct page *page, uint32_t i) { return site_in(page, i)->domain; }
+static uint64_t site_type(const struct page *page, uint32_t i) { return string_index(page, site_in(page, i)->type); }
+static uint64_t site_peak(const struct page *page, uint32_t i) { return exact(site_in(page, i)->peak.bytes); }
+static uint64_t site_peak_blocks(const struct page *page, uint32_t i) { return blocks_of(site_in(page, i)->peak); }
 static uint64_t site_last(const struct page *page, uint32_t i) {
   return exact(page->model->last[page->site_at[i]].bytes);
 }
@@ -251,12 +238,8 @@ static uint64_t site_end_blocks(const struct page *page, uint32_t i) {
 static uint64_t site_alloc_bytes(const struct page *page, uint32_t i) {
   return exact(site_in(page, i)->allocated_bytes);
 }
-static uint64_t site_allocs(const struct page *page, uint32_t i) {
-  return exact(site_in(page, i)->allocations);
-}
-static uint64_t site_temporaries(const struct page *page, uint32_t i) {
-  return exact(site_in(page, i)->temporaries);
-}
+static uint64_t site_allocs(const struct page *page, uint32_t i) { return exact(site_in(page, i)->allocations); }
+static uint64_t site_temporaries(const struct page *page, uint32_t i) { return exact(site_in(page, i)->temporaries); }
 
 static uint64_t tick_time(const struct page *page, uint32_t i) {
   const struct bursar_model_tick *ticks = page->model->ticks;
@@ -264,9 +247,7 @@ static uint64_t tick_time(const struct page *page, uint32_t i) {
   uint64_t before = i == 0 ? 0 : ticks[i - 1].time_ns / 1000;
   return now > before ? now - before : 0;
 }
-static uint64_t tick_high(const struct page *page, uint32_t i) {
-  return exact(page->model->ticks[i].high_bytes);
-}
+static uint64_t tick_high(const struct page *page, uint32_t i) { return exact(page->model->ticks[i].high_bytes); }
 
 static void write_codes(struct page *page) {
   uint32_t count = page->model->code_count;
@@ -339,10 +320,10 @@ struct change {
 };
 
 struct history {
-  struct change *held;    /* by site, at the instant that the walk back has reached */
-  struct change *later;   /* by site, what it held one stop later; sound where `touched` says so */
-  uint32_t *touched;      /* by site: the step that changed it last, counted from 1 */
-  uint32_t *changed;      /* the sites that this step changed */
+  struct change *held;  /* by site, at the instant that the walk back has reached */
+  struct change *later; /* by site, what it held one stop later; sound where `touched` says so */
+  uint32_t *touched;    /* by site: the step that changed it last, counted from 1 */
+  uint32_t *changed;    /* the sites that this step changed */
   uint32_t changed_count;
   uint32_t outside[BURSAR_DOMAIN_COUNT]; /* the site of each domain that has no undo records, or site_count */
 };
@@ -510,7 +491,8 @@ static void write_notes(struct page *page) {
   char line[BURSAR_READER_NOTE];
   bursar_buffer_text(&page->out, ",\"notes\":[");
   if (reader->life == BURSAR_LIFE_CUT)
-    write_note(page, &first, "The program ended without closing its books (killed, or os._exit): this is its last state.");
+    write_note(page, &first,
+               "The program ended without closing its books (killed, or os._exit): this is its last state.");
   if (model->running)
     write_note(page, &first, "The program was still running: this is its state when the report was written.");
   if (reader->life == BURSAR_LIFE_BROKEN)

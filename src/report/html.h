@@ -22,8 +22,8 @@
 struct bursar_model;
 
 #define BURSAR_HTML_SCHEMA 1
-#ifndef BURSAR_HTML_HISTORY_MAX            /* a test builds it with less */
-#define BURSAR_HTML_HISTORY_MAX (6u << 20) /* bytes before base64 */
+#ifndef BURSAR_HTML_HISTORY_MAX              /* a test builds it with less */
+  #define BURSAR_HTML_HISTORY_MAX (6u << 20) /* bytes before base64 */
 #endif
 
 /* Writes the page to fd, from where it stands.  The model and the descriptor stay the caller's; on failure the file

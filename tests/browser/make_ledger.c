@@ -32,7 +32,7 @@ static const char *const hostile[] = {
     "<!--<script>",
     "\x1b[31mred\x1b[0m\x1b]0;title\x07",
     "broken\xff\xfe\xc3(utf8",
-    "\xe2\x80\xae" "detrever",
+    "\xe2\x80\xae reversed",
     "line\nbreak\r\ttab",
     "\"quotes\" 'and' \\back\\slashes",
     "&lt;already&amp;escaped&gt;",
@@ -63,10 +63,12 @@ static const struct {
      {"_fit", "predict", "_validate_X_predict", "apply", "decision_path", "_prune_tree"}},
     {"/srv/venv/lib/python3.11/site-packages/numpy/lib/npyio.py",
      {"load", "savez", "genfromtxt", "loadtxt", "_read", "zipfile_factory"}},
-    {"/usr/lib/python3.11/json/decoder.py", {"decode", "raw_decode", "JSONObject", "JSONArray", "scanstring", "__init__"}},
+    {"/usr/lib/python3.11/json/decoder.py",
+     {"decode", "raw_decode", "JSONObject", "JSONArray", "scanstring", "__init__"}},
     {"/usr/lib/python3.11/threading.py", {"_bootstrap", "_bootstrap_inner", "run", "wait", "start", "join"}},
     {"<frozen importlib._bootstrap>",
-     {"_find_and_load", "_find_and_load_unlocked", "_load_unlocked", "_call_with_frames_removed", "module_from_spec", "exec_module"}},
+     {"_find_and_load", "_find_and_load_unlocked", "_load_unlocked", "_call_with_frames_removed", "module_from_spec",
+      "exec_module"}},
 };
 #define MODULES (sizeof(modules) / sizeof(modules[0]))
 
@@ -98,9 +100,10 @@ struct ledger {
 static void *take(struct heap *heap, size_t bytes) {
   if (heap->used + bytes > heap->room) {
     heap->room = (heap->used + bytes) * 2;
-    heap->bytes = realloc(heap->bytes, heap->room);
-    if (!heap->bytes)
+    char *grown = realloc(heap->bytes, heap->room);
+    if (!grown)
       abort();
+    heap->bytes = grown;
   }
   memset(heap->bytes + heap->used, 0, bytes);
   heap->used += bytes;
@@ -431,7 +434,7 @@ int main(int argc, char **argv) {
   ledger.lives = calloc(sites, sizeof(*ledger.lives));
   ledger.held = calloc(sites, sizeof(*ledger.held));
   if (!ledger.depth || !ledger.lives || !ledger.held)
-    return 1;
+    abort();
   add_codes(&ledger);
   add_nodes(&ledger, nodes);
   add_sites(&ledger);
