@@ -43,7 +43,7 @@ def install(python: Path, verbose: bool = False) -> tuple[int, str]:
 
 
 def main(arguments: list[str]) -> None:
-    python = Path(arguments[0]) if arguments else ROOT / ".venv" / "bin" / "python"
+    python = Path(arguments[0]).absolute() if arguments else ROOT / ".venv" / "bin" / "python"
     print(f"build: compiling and installing into {python.parent.parent.name}", flush=True)
     status, output = install(python)
     if status != 0:
