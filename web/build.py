@@ -14,6 +14,7 @@ import base64
 import hashlib
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -47,10 +48,14 @@ def find_uplot(work: Path) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json", ".npmrc"):
         shutil.copyfile(HERE / name, work / name)
-    done = subprocess.run([npm, "ci", "--ignore-scripts"], cwd=work, capture_output=True, text=True, check=False)
+    # node is beside npm, wherever that is.
+    environment = dict(os.environ, PATH=os.pathsep.join([str(Path(npm).parent), os.environ.get("PATH", os.defpath)]))
+    command = [npm, "ci", "--ignore-scripts"]
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-        fail(f"`npm ci` failed ({last}): check the network, or run it in web/ by hand and build again")
+        lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+        why = next((line for line in lines if "fail" in line), lines[0])
+        fail(f"`npm ci` failed ({why}): check the network, or run it in web/ by hand and build again")
     return work / "node_modules" / "uplot"
 
 
