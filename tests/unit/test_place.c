@@ -303,17 +303,25 @@ static void programs(void) {
     list = listed();
     SAME(list.entries[list.count - 1].program, "/a/train.py");
     bursar_place_list_free(&list);
-    const uint32_t wrong[] = {0, 1u << 30, UINT32_MAX};
-    for (size_t k = 0; k < 3; k++) {
+    /* Lengths: none, longer than a name may be, out of the extent; then one that starts too near to the extent's end. */
+    EQ(truncate(path, BURSAR_EXTENT_MIN + 8 * (long)extent), 0);
+    const uint32_t wrong[] = {0, 2000, extent, 1u << 30, UINT32_MAX};
+    for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
       poke32(path, at, wrong[k]);
       list = listed();
       SAME(list.entries[list.count - 1].program, "named");
       bursar_place_list_free(&list);
     }
-    poke32(path, BURSAR_AT_COUNTS + offsetof(struct bursar_counts, main_file), 2 * extent - 2);
-    list = listed();
-    SAME(list.entries[list.count - 1].program, "named");
-    bursar_place_list_free(&list);
+    const uint32_t tails[] = {2, 4, 8};
+    for (size_t k = 0; k < sizeof tails / sizeof *tails; k++) {
+      at = BURSAR_EXTENT_MIN + 3 * (size_t)extent - tails[k];
+      poke(path, at, &length, sizeof length);
+      poke(path, at + 4, "/a/train.py", length);
+      poke32(path, BURSAR_AT_COUNTS + offsetof(struct bursar_counts, main_file), 2 * extent - tails[k]);
+      list = listed();
+      SAME(list.entries[list.count - 1].program, "named");
+      bursar_place_list_free(&list);
+    }
   }
   bursar_place_discard(&place);
 }
