@@ -160,6 +160,13 @@ static inline bool bursar_holds_main_gil(void) {
 #endif
 }
 
+/* The same for a thread that calls a hook of OBJ or MEM: it does hold a GIL, and until 3.11 there is only one. */
+#if PY_VERSION_HEX < 0x030c0000
+#define BURSAR_ONE_GIL 1
+#else
+#define BURSAR_ONE_GIL 0
+#endif
+
 /* One process keeps one set of books, whoever asks: the module itself has no state that interpreters could share badly. */
 #if PY_VERSION_HEX >= 0x030c0000
 #define BURSAR_MODULE_SLOTS {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},

@@ -197,8 +197,10 @@ static inline struct bursar_step *step_of(const bursar_frame *frame, uint32_t pa
                                                                         : step_looked_up(step, frame, place, parent);
 }
 
+/* A module's frame, that is: the functions of __main__ are also called by what comes after it, exit handlers above all. */
 static bool is_main(const bursar_frame *frame) {
-  return bursar_frame_code(frame) && bursar_frame_globals(frame) == main_globals;
+  const PyCodeObject *code = bursar_frame_code(frame);
+  return code && bursar_frame_globals(frame) == main_globals && !(code->co_flags & CO_OPTIMIZED);
 }
 
 static void name_main(const bursar_frame *frame) {
@@ -265,8 +267,8 @@ uint32_t bursar_frames_tag(unsigned domain) {
   struct stack *stack = (struct stack *)bursar_frames_at_hand;
   struct bursar_step *step;
   if (BURSAR_UNLIKELY(stack->hot.thread != thread)) {
-    if (!thread || !bursar_holds_main_gil())
-      return 0;
+    if (!thread || (!BURSAR_ONE_GIL && !bursar_holds_main_gil()))
+      return 0; /* RAW's hook has asked already */
     stack = stack_of(thread);
     if (!stack)
       return bursar_stacks_site(BURSAR_NODE_UNKNOWN, domain);

@@ -96,6 +96,8 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   account->trigger = account->level = 0;
   account->last = NULL;
   account->remote_any = account->fold_due = false;
+  account->parked = 0;
+  bursar_fold_start();
   memset(marks, 0, sizeof marks);
   open_marks = 0;
   fill_header(settings);
@@ -155,7 +157,6 @@ void bursar_account_phase(enum bursar_phase phase) {
       c->main_began_ns = since_start();
     c->main_ended_ns = c->end_tick = 0; /* a prompt: what looked like the end was not */
   } else if (phase == BURSAR_PHASE_EXIT) {
-    c->end_tick = BURSAR_BOOKS->tick + 1; /* before it is made, so that a merge on the way keeps it */
     c->end_tick = bursar_journal_tick(BURSAR_TICK_END);
     c->main_ended_ns = since_start();
   }
@@ -212,17 +213,15 @@ static void remember(const void *p) {
   }
 }
 
-/* The rare things a free meets: a new peak, the clock, temporaries over more than one allocation. */
-static void pause_gil(const void *p, struct bursar_site *site) {
-  if ((int64_t)BURSAR_BOOKS->live > bursar_account.trigger)
+/* The rare things a free meets: a new peak, the clock. */
+static void pause_gil(void) {
+  if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger())
     new_high();
   if (bursar_account.countdown < 0) {
     bursar_journal_look();
     if (bursar_account.writer.failed)
       break_off();
   }
-  if (bursar_account.within > 1 && site && was_recent(p))
-    site->temporaries++;
 }
 
 /* The block of a parked thread's last allocation is watched; its end may make it a temporary. */
@@ -239,8 +238,10 @@ void bursar_account_switch_gil(struct bursar_recent *recent) {
   struct bursar_account *account = &bursar_account;
   if (account->recent == recent)
     return;
-  if (account->recent && account->last && bursar_live_watch(account->last))
+  if (account->recent && account->last) {
+    account->parked += !bursar_live_watch(account->last); /* too small for a mark: all small ones are asked for then */
     account->recent->last = account->last;
+  }
   account->last = recent ? recent->last : NULL;
   account->recent = recent;
   if (!recent)
@@ -255,30 +256,36 @@ static uint64_t intent_of(uint32_t number, uint64_t size) {
 }
 
 static void tell_watcher(const void *p, const struct bursar_record *record, struct bursar_site *site) {
-  if (!record->watched)
-    return;
-  bursar_account.provider.block_ended(p);
-  if (site && was_parked(p))
+  if (record->watched)
+    bursar_account.provider.block_ended(p);
+  if (site && (record->watched || bursar_account.parked) && was_parked(p)) {
     site->temporaries++;
+    bursar_account.parked -= bursar_account.parked && !record->watched;
+  }
+}
+
+static void note_temporary(const void *p, struct bursar_site *site) {
+  if (bursar_account.within > 1 ? was_recent(p) : p == bursar_account.last) {
+    bursar_account.last = NULL;
+    site->temporaries++;
+  }
 }
 
 static void retire(const void *p, struct bursar_record record, unsigned domain) {
-  struct bursar_site *site = record.number ? &bursar_account.numbered[record.number] : NULL;
+  bool ours = record.number && bursar_account.active && record.number <= counts()->sites; /* else a size, left behind */
+  struct bursar_site *site = ours ? &bursar_account.numbered[record.number] : NULL;
   tell_watcher(p, &record, site);
-  if (!site || !bursar_account.active)
+  if (!site)
     return;
   if (site->epoch == BURSAR_EPOCH_FREE_LANE) {
     bursar_account_retire_free(p, record, domain);
     return;
   }
-  if ((int64_t)BURSAR_BOOKS->live > bursar_account.trigger || bursar_account.countdown < 0)
-    pause_gil(p, site);
+  if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || bursar_account.countdown < 0)
+    pause_gil();
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
-  if (p == bursar_account.last) {
-    bursar_account.last = NULL;
-    site->temporaries++;
-  }
+  note_temporary(p, site);
   bursar_hot_debit(site, intent_of(record.number, record.size), record.size, domain);
   if (record.size >= PLAIN_LIMIT)
     bursar_journal_look();
@@ -307,16 +314,13 @@ static bool free_plain(void *p, unsigned domain) {
   struct bursar_site *site = bursar_hot_site((uint32_t)entry);
   if (((uint32_t)entry & BURSAR_CELL_LOW) != BURSAR_CELL_BIG || site->epoch == BURSAR_EPOCH_FREE_LANE)
     return false;
-  if ((int64_t)BURSAR_BOOKS->live > bursar_account.trigger || bursar_account.countdown < 0)
-    pause_gil(p, site);
+  if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || bursar_account.countdown < 0)
+    pause_gil();
   if (!*cell) /* the books broke off just now */
     return true;
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
-  if (p == bursar_account.last) {
-    bursar_account.last = NULL;
-    site->temporaries++;
-  }
+  note_temporary(p, site);
   uint64_t nothing = 0;
   memcpy(cell, &nothing, sizeof nothing);
   bursar_hot_debit(site, entry, (size_t)(entry >> 32), domain);
@@ -340,7 +344,7 @@ static void end_unseen(void *p) {
   if (!bursar_live_take(p, &record))
     return;
   unsigned domain = BURSAR_DOMAIN_RAW;
-  if (record.number) {
+  if (record.number && record.number <= counts()->sites) {
     const struct bursar_site_facts *facts =
         (const struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS];
     domain = facts[record.number - 1].domain;
@@ -402,7 +406,7 @@ void bursar_account_alloc_free(void *p, size_t size, unsigned domain) {
 }
 
 void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain) {
-  if (!bursar_account.active || !record.number)
+  if (!bursar_account.active || !record.number || record.number > counts()->sites)
     return;
   struct bursar_site *site = &bursar_account.numbered[record.number];
   struct bursar_tally *tally;
@@ -413,7 +417,7 @@ void bursar_account_retire_free(const void *p, struct bursar_record record, unsi
   } else {
     struct bursar_site_facts *facts =
         (struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS] + (record.number - 1);
-    bursar_account.remote_any = true;
+    __atomic_store_n(&bursar_account.remote_any, true, __ATOMIC_RELAXED);
     tally = &BURSAR_BOOKS->remote[domain];
     add(&facts->remote_free_bytes, record.size);
     add(&facts->remote_frees, 1);

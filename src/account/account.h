@@ -49,7 +49,7 @@ struct bursar_account {
   bool active;                /* the books are open */
   /* From here on cold. */
   struct bursar_site *sites;  /* base of the region */
-  bool remote_any;            /* some facts have remote frees */
+  bool remote_any;            /* some facts have remote frees; set by any thread, never taken back */
   bool fold_due;              /* a tick was made: see whether the ledger is full, once the event at hand is booked */
   uint32_t root;              /* enum: the root node of stacks found now */
   int64_t level;              /* the total that trigger stands for: trigger = level - what lane FREE holds */
@@ -57,6 +57,7 @@ struct bursar_account {
   uint64_t free_events;       /* of lane FREE, so that others see whether it moved */
   struct bursar_recent *recent; /* of the thread at hand */
   struct bursar_recent *recents;
+  uint32_t parked;            /* last blocks of other threads that could not be watched */
   struct bursar_provider provider;
   struct bursar_writer writer;
 };

@@ -9,8 +9,14 @@
 #include "base/pool.h"
 
 #define ROOT_SITES (BURSAR_SITE_FIRST + BURSAR_NODE_FIRST * BURSAR_DOMAIN_COUNT) /* never folded */
-#define WORTH_IT 16u /* at least one site in so many must go, else it is not tried again for a while */
-#define PATIENCE 64u /* ticks until the next try then */
+#define WEIGHTS 40u  /* weights are shares of 2^WEIGHTS, by their number of bits */
+#define PATIENCE 64u /* ticks until the next try, where the last one made little room */
+
+static uint32_t fold_at;     /* sites in use */
+static uint64_t not_before;  /* tick */
+
+/* While folding: by node the first of its sites, by site the next one, and where a folded site has gone. */
+static uint32_t *first_of, *next_of, *gone_to;
 
 static struct bursar_writer *writer(void) { return &bursar_account.writer; }
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
@@ -18,38 +24,62 @@ static struct bursar_node *nodes(void) { return (struct bursar_node *)(void *)wr
 static struct bursar_site_facts *facts(void) {
   return (struct bursar_site_facts *)(void *)writer()->base[BURSAR_REGION_SITE_FACTS];
 }
+static bool vacant(uint32_t index) { return facts()[index].lane == BURSAR_LANE_VACANT; }
 
-static bool holds_nothing(uint32_t index) {
-  const struct bursar_site *site = &bursar_account.sites[index];
-  return site->allocs == site->frees + __atomic_load_n(&facts()[index].remote_frees, __ATOMIC_RELAXED);
+void bursar_fold_start(void) {
+  fold_at = BURSAR_FOLD_AT;
+  not_before = 0;
 }
 
-static bool vacant(uint32_t index) { return facts()[index].folded_into != 0; }
+/* --- weights ---------------------------------------------------------------------------------------------------------- */
 
-/* The number of allocations up to which about half of the candidates go. */
-static uint64_t threshold(uint32_t *candidates) {
-  uint32_t by_size[64] = {0}, total = 0, below = 0;
+struct totals {
+  double live, peak, bytes, allocs;
+};
+
+static unsigned bits_of_share(uint64_t part, double whole) {
+  double share = whole > 0 ? (double)part / whole * (double)(1ull << WEIGHTS) : 0;
+  if (share < 1)
+    return 0;
+  unsigned bits = 64u - (unsigned)__builtin_clzll((uint64_t)share);
+  return bits > WEIGHTS ? WEIGHTS : bits;
+}
+
+static unsigned weight(uint32_t index, const struct totals *totals) {
+  struct bursar_site *site = &bursar_account.sites[index];
+  if (site->epoch != BURSAR_BOOKS->epoch)
+    bursar_journal_touch(site); /* peak_bytes is then what it held at the peak */
+  uint64_t live = site->alloc_bytes - site->free_bytes, blocks;
+  if (bursar_account.remote_any)
+    bursar_sites_less_remote(site, &live, &blocks);
+  unsigned parts[] = {bits_of_share(live, totals->live), bits_of_share(site->peak_bytes, totals->peak),
+                      bits_of_share(site->alloc_bytes, totals->bytes), bits_of_share(site->allocs, totals->allocs)};
+  unsigned most = 0;
+  for (unsigned i = 0; i < 4; i++)
+    most = parts[i] > most ? parts[i] : most;
+  return most;
+}
+
+/* The weight up to which three quarters of all sites are; they are folded. */
+static unsigned light(const struct totals *totals) {
+  uint32_t by_weight[WEIGHTS + 1] = {0}, all = 0, below = 0;
   for (uint32_t i = ROOT_SITES; i < counts()->sites; i++)
-    if (!vacant(i) && holds_nothing(i)) {
-      by_size[63 - __builtin_clzll(bursar_account.sites[i].allocs | 1)]++;
-      total++;
+    if (!vacant(i)) {
+      by_weight[weight(i, totals)]++;
+      all++;
     }
-  *candidates = total;
-  for (unsigned bits = 0; bits < 63; bits++) {
-    below += by_size[bits];
-    if (below * 2 >= total)
-      return ((uint64_t)2 << bits) - 1;
-  }
-  return UINT64_MAX;
+  unsigned bits = 0;
+  for (; bits < WEIGHTS; bits++)
+    if ((uint64_t)(below += by_weight[bits]) * 4 >= (uint64_t)all * 3)
+      break;
+  return bits;
 }
 
+/* --- moving ----------------------------------------------------------------------------------------------------------- */
+
+/* Both have saved what they held at the peak and at the tick (weight saw to it). */
 static void merge(uint32_t from, uint32_t into) {
   struct bursar_site *a = &bursar_account.sites[from], *b = &bursar_account.sites[into];
-  /* Both must have saved what they held at the peak and at the tick before they change. */
-  if (a->epoch != BURSAR_BOOKS->epoch)
-    bursar_journal_touch(a);
-  if (b->epoch != BURSAR_BOOKS->epoch)
-    bursar_journal_touch(b);
   b->alloc_bytes += a->alloc_bytes;
   b->allocs += a->allocs;
   b->free_bytes += a->free_bytes;
@@ -57,19 +87,49 @@ static void merge(uint32_t from, uint32_t into) {
   b->peak_bytes += a->peak_bytes;
   b->peak_blocks = b->peak_blocks + a->peak_blocks < b->peak_blocks ? UINT32_MAX : b->peak_blocks + a->peak_blocks;
   b->temporaries += a->temporaries;
-  facts()[into].remote_free_bytes += facts()[from].remote_free_bytes;
-  facts()[into].remote_frees += facts()[from].remote_frees;
+  counts()->folded_allocs += a->allocs;
+  /* Other threads may be adding to these. */
+  struct bursar_site_facts *gone = &facts()[from], *kept = &facts()[into];
+  __atomic_fetch_add(&kept->remote_free_bytes, __atomic_load_n(&gone->remote_free_bytes, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+  __atomic_fetch_add(&kept->remote_frees, __atomic_load_n(&gone->remote_frees, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
   memset(a, 0, sizeof *a);
-  facts()[from] = (struct bursar_site_facts){.domain = facts()[from].domain, .folded_into = into};
+  *gone = (struct bursar_site_facts){.domain = gone->domain, .lane = BURSAR_LANE_VACANT};
+  gone_to[from + 1] = into + 1; /* as the live table writes them */
 }
 
-static uint32_t ancestor_site(uint32_t index) {
-  uint32_t node = facts()[index].node, found = 0;
-  while (!found && node >= BURSAR_NODE_FIRST) {
-    node = nodes()[node].parent;
-    found = bursar_stacks_site_of(node, facts()[index].domain);
+/* Moves a site one frame outward: into the caller's site, or to be the caller's site where there is none. */
+static bool move_out(uint32_t index) {
+  uint32_t parent = nodes()[facts()[index].node].parent;
+  for (uint32_t other = first_of[parent]; other; other = next_of[other])
+    if (facts()[other].domain == facts()[index].domain) {
+      merge(index, other);
+      return true;
+    }
+  facts()[index].node = parent;
+  next_of[index] = first_of[parent];
+  first_of[parent] = index;
+  return false;
+}
+
+/* Callers have smaller indices: one way through the nodes, from the last to the first, meets each site after all that was
+ * folded into it. */
+static uint32_t fold_below(unsigned bits, const struct totals *totals) {
+  uint32_t folded = 0;
+  for (uint32_t i = ROOT_SITES; i < counts()->sites; i++)
+    if (!vacant(i)) {
+      next_of[i] = first_of[facts()[i].node];
+      first_of[facts()[i].node] = i;
+    }
+  for (uint32_t node = counts()->nodes; node-- > BURSAR_NODE_FIRST;) {
+    if (nodes()[node].parent < BURSAR_NODE_FIRST)
+      continue;
+    for (uint32_t site = first_of[node], next; site; site = next) {
+      next = next_of[site];
+      if (weight(site, totals) <= bits)
+        folded += move_out(site);
+    }
   }
-  return found;
+  return folded;
 }
 
 /* The journal's records of folded sites would be taken for those of whoever gets the place: they name site 0 instead, whose
@@ -84,12 +144,10 @@ static void drop_records(void) {
     }
 }
 
-/* Moves the nodes that are needed together, in order, so that callers keep smaller indices. */
-static bool compact_nodes(void) {
-  uint32_t n = counts()->nodes, next = BURSAR_NODE_FIRST;
-  uint32_t *moved = bursar_pool_take(n * sizeof *moved);
-  if (!moved)
-    return false;
+/* Moves the nodes that are needed together, in order, so that callers keep smaller indices.  Reuses first_of. */
+static void compact_nodes(void) {
+  uint32_t n = counts()->nodes, next = BURSAR_NODE_FIRST, *moved = first_of;
+  memset(moved, 0, n * sizeof *moved);
   for (uint32_t i = ROOT_SITES; i < counts()->sites; i++)
     if (!vacant(i))
       moved[facts()[i].node] = 1;
@@ -110,40 +168,54 @@ static bool compact_nodes(void) {
     if (!vacant(i))
       facts()[i].node = moved[facts()[i].node];
   counts()->nodes = next;
-  bursar_pool_give(moved, n * sizeof *moved);
-  return true;
 }
 
-static bool region_full(enum bursar_region region, uint32_t used, size_t each) {
-  return (uint64_t)(used + used / 64 + 64) * each > writer()->limit[region] || (writer()->full && used * each + 64 * each > writer()->have[region]);
-}
-
-void bursar_fold_if_full(void) {
-  static uint64_t not_before;
-  if (!region_full(BURSAR_REGION_NODES, counts()->nodes, sizeof(struct bursar_node)) &&
-      !(region_full(BURSAR_REGION_SITES, counts()->sites, sizeof(struct bursar_site)) && !bursar_stacks_vacant()))
-    return;
-  if (BURSAR_BOOKS->tick < not_before)
-    return;
-  uint32_t candidates, folded = 0;
-  uint64_t limit = threshold(&candidates);
-  if (candidates < counts()->sites / WORTH_IT) {
-    not_before = BURSAR_BOOKS->tick + PATIENCE;
-    return;
+/* Live blocks name the sites that charged them: those that are gone are followed to where they went. */
+static void renumber_blocks(void) {
+  uint32_t n = counts()->sites + 1;
+  for (uint32_t i = 1; i < n; i++) {
+    uint32_t to = gone_to[i];
+    while (to && gone_to[to])
+      to = gone_to[to];
+    gone_to[i] = to;
   }
+  bursar_live_renumber(gone_to, n);
+}
+
+static uint32_t fold(void) {
+  struct bursar_tally all = bursar_account_totals();
+  struct totals totals = {(double)bursar_account_live(), (double)BURSAR_BOOKS->peak, (double)all.alloc_bytes,
+                          (double)all.allocs};
   counts()->folding = 1;
   BURSAR_IN_ORDER();
-  for (uint32_t i = ROOT_SITES; i < counts()->sites; i++)
-    if (!vacant(i) && holds_nothing(i) && bursar_account.sites[i].allocs <= limit) {
-      counts()->folded_allocs += bursar_account.sites[i].allocs;
-      merge(i, ancestor_site(i));
-      folded++;
-    }
-  counts()->folded_sites += folded;
+  uint32_t folded = fold_below(light(&totals), &totals);
   drop_records();
-  (void)compact_nodes();
+  renumber_blocks();
+  compact_nodes();
   bursar_stacks_rebuild();
+  counts()->folded_sites += folded;
   BURSAR_IN_ORDER();
   counts()->folding = 0;
   bursar_account.provider.stacks_moved();
+  return folded;
+}
+
+void bursar_fold_if_full(void) {
+  uint32_t used = counts()->sites - bursar_stacks_vacant(), n = counts()->nodes;
+  bool nodes_full = (uint64_t)(n + n / 64 + 64) * sizeof(struct bursar_node) > writer()->limit[BURSAR_REGION_NODES];
+  bool sites_full = (uint64_t)(used + used / 64 + 64) * sizeof(struct bursar_site) > writer()->limit[BURSAR_REGION_SITES];
+  if ((used < fold_at && !nodes_full && !sites_full) || BURSAR_BOOKS->tick < not_before)
+    return;
+  size_t node_bytes = n * sizeof(uint32_t), site_bytes = ((size_t)counts()->sites + 1) * sizeof(uint32_t);
+  first_of = bursar_pool_take(node_bytes);
+  next_of = bursar_pool_take(site_bytes);
+  gone_to = bursar_pool_take(site_bytes);
+  uint32_t folded = first_of && next_of && gone_to ? fold() : 0;
+  bursar_pool_give(first_of, node_bytes);
+  bursar_pool_give(next_of, site_bytes);
+  bursar_pool_give(gone_to, site_bytes);
+  if (folded < used / 2) { /* much of it is of weight: keep more, and do not ask again too soon */
+    fold_at += fold_at / 2;
+    not_before = BURSAR_BOOKS->tick + PATIENCE;
+  }
 }

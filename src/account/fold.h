@@ -1,11 +1,20 @@
 /* fold.h: what gives when the ledger is full: rare stacks.
  *
- * Sites that hold nothing now are folded, the rarest first, into the sites of their nearest ancestors; their places and
- * the nodes that nobody needs any more are used again.  Totals never change.  What the journal knew of a folded site is
- * lost, and counted.  Main GIL, between events only.  Class H (no system call, but memory from the pool). */
+ * Sites of little weight are folded into their callers': from the innermost outward until what has come together weighs
+ * something, or is a line of the program's outermost frame.  A site's weight is its largest share: of what is live, of the
+ * peak, of all bytes, of all allocations.  Places and nodes that nobody needs any more are used again.  Totals never
+ * change.  What the journal knew of a folded site is lost, and counted.
+ *
+ * It begins long before the cap, at BURSAR_FOLD_AT sites, so that a program which imports half a million stacks pays
+ * neither memory nor time for them; where more than that is of weight, more is kept, up to the cap.
+ * Main GIL, between events only.  Class H (no system call, but memory from the pool). */
 #ifndef BURSAR_ACCOUNT_FOLD_H
 #define BURSAR_ACCOUNT_FOLD_H
 
+#define BURSAR_FOLD_AT 49152u
+
+/* At the start of books. */
+void bursar_fold_start(void);
 /* Folds if a region of stacks is full and there is enough to fold.  Afterwards every cached stack must be looked up again,
  * which it says to the provider itself. */
 void bursar_fold_if_full(void);

@@ -48,13 +48,18 @@ static inline void bursar_hot_debit(struct bursar_site *site, uint64_t intent, s
   books->live -= size;
 }
 
+/* Lane FREE moves it by atomic adds. */
+static inline int64_t bursar_hot_trigger(void) {
+  return __atomic_load_n(&bursar_account.trigger, __ATOMIC_RELAXED);
+}
+
 /* Both halves below decide before they change anything, and leave what is rare to a call in tail position: so the hooks
  * keep no more in registers than the pointer and the size. */
 
 /* Books p, just allocated, at the site.  True: done; false: call bursar_account_alloc_gil instead (nothing is booked). */
 static inline __attribute__((always_inline)) bool bursar_hot_alloc(void *p, size_t size, uint32_t tag, unsigned domain) {
   uintptr_t address = (uintptr_t)p;
-  uint32_t *leaf = bursar_live_top[address >> BURSAR_LEAF_SHIFT];
+  uint32_t *leaf = bursar_live_leaf(address);
   if (BURSAR_UNLIKELY(size - 17 >= bursar_account.plain_limit || (address & 15) || !leaf))
     return false;
   uint32_t *cell = leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1));
@@ -72,7 +77,7 @@ static inline __attribute__((always_inline)) bool bursar_hot_alloc(void *p, size
 /* Books the end of p, before it is freed.  True: done, or not ours; false: call bursar_account_free_gil instead. */
 static inline __attribute__((always_inline)) bool bursar_hot_free(void *p, unsigned domain) {
   uintptr_t address = (uintptr_t)p;
-  uint32_t *leaf = bursar_live_top[address >> BURSAR_LEAF_SHIFT];
+  uint32_t *leaf = bursar_live_leaf(address);
   if (BURSAR_UNLIKELY(!leaf))
     return (address & 15) == 0;
   uint32_t *cell = leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1));
@@ -83,7 +88,7 @@ static inline __attribute__((always_inline)) bool bursar_hot_free(void *p, unsig
     return false;
   struct bursar_site *site = bursar_hot_site(tag);
   /* A new peak, or time to look at the clock, or a site whose past must be saved (lane FREE's are always so). */
-  if (BURSAR_UNLIKELY((int64_t)BURSAR_BOOKS->live > bursar_account.trigger) ||
+  if (BURSAR_UNLIKELY((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger()) ||
       BURSAR_UNLIKELY(--bursar_account.countdown < 0) || BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch))
     return false;
   if (BURSAR_UNLIKELY(p == bursar_account.last)) {

@@ -11,9 +11,10 @@
 #define FIRST_INTERVAL 10000000ull /* 10 ms */
 #define LOOK_EVERY 1000000ull      /* the clock is looked at about each millisecond of allocating */
 #define LOOK_MOST 4096             /* frees between two looks, at most */
-#define UNDO_AHEAD 4096u           /* records for which there is always room when an interval opens, if the disk allows */
+#define UNDO_AHEAD 4096u           /* records for which there is room when an interval opens, if the ledger allows */
 
-static uint64_t last_look, last_tick; /* since the start */
+static uint64_t last_look, last_tick, last_whole; /* since the start */
+static uint64_t whole_interval;                   /* no two whole ticks are closer than this */
 static int32_t stride; /* countdown's reload */
 static uint64_t high;  /* greatest total seen since the last tick */
 
@@ -32,12 +33,43 @@ static bool room(enum bursar_region region, uint64_t bytes) {
 
 static uint32_t clamp32(uint64_t value) { return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value; }
 
-/* Keeps the first record of each site in each pair of intervals: what it held at the earlier tick. */
-static bool merge_pairs(void) {
+enum fate { WHOLE, TOTALS, DROPPED };
+
+/* The tick at the end of __main__ is named by reports: it stays whole. */
+static bool is_end(const struct bursar_tick *tick) {
+  return (tick->flags & BURSAR_TICK_END) && tick->serial == counts()->end_tick;
+}
+static bool is_whole(const struct bursar_tick *tick) { return !(tick->flags & BURSAR_TICK_TOTALS); }
+
+/* Too many ticks: one of each two goes, a whole one last. */
+static enum fate fate_by_number(const struct bursar_tick *all, uint32_t n, uint32_t i, bool *second) {
+  (void)second;
+  enum fate kept = is_whole(&all[i]) ? WHOLE : TOTALS;
+  const struct bursar_tick *other = &all[i ^ 1];
+  if ((i ^ 1) >= n || is_end(&all[i]))
+    return kept;
+  if (is_whole(&all[i]) != is_whole(other))
+    return is_whole(&all[i]) ? kept : DROPPED;
+  return i % 2 == 0 ? kept : DROPPED;
+}
+
+/* Too many records: of the whole ticks, every second one keeps its totals alone. */
+static enum fate fate_by_records(const struct bursar_tick *all, uint32_t n, uint32_t i, bool *second) {
+  if (!is_whole(&all[i]))
+    return TOTALS;
+  if (is_end(&all[i]))
+    return WHOLE;
+  *second = !*second;
+  return *second ? WHOLE : TOTALS;
+}
+
+/* Copies the journal into its other half as the fates say.  Of the records of intervals that become one, the first of each
+ * site stays: what it held at the earlier tick. */
+static bool rewrite(enum fate (*fate_of)(const struct bursar_tick *, uint32_t, uint32_t, bool *)) {
   unsigned from = counts()->journal, to = !from;
-  uint32_t n = counts()->ticks[from], records = counts()->undos[from], out_ticks = 0, out = 0;
+  uint32_t n = counts()->ticks[from], records = counts()->undos[from], kept = 0, out = 0, stamp = 0;
   size_t seen_bytes = (size_t)counts()->sites * sizeof(uint32_t);
-  if (!room(ticks_region(to), ((n + 1) / 2 + 1) * sizeof(struct bursar_tick)) ||
+  if (!room(ticks_region(to), (uint64_t)n * sizeof(struct bursar_tick)) ||
       !room(undo_region(to), (uint64_t)records * sizeof(struct bursar_undo)))
     return false;
   uint32_t *seen = bursar_pool_take(seen_bytes);
@@ -45,18 +77,19 @@ static bool merge_pairs(void) {
     return false;
   const struct bursar_tick *in_tick = ticks(from);
   const struct bursar_undo *in = undos(from);
+  bool second = false;
   for (uint32_t i = 0; i < n; i++) {
-    struct bursar_tick tick = in_tick[i];
-    uint32_t end = i + 1 < n ? in_tick[i + 1].first_undo : records;
-    /* The tick at the end of __main__ is named by reports: it is never merged away. */
-    if (i % 2 == 0 || tick.serial == counts()->end_tick) {
-      tick.first_undo = out;
-      ticks(to)[out_ticks++] = tick;
-    } else if (ticks(to)[out_ticks - 1].high < tick.high) {
-      ticks(to)[out_ticks - 1].high = tick.high;
+    enum fate fate = i ? fate_of(in_tick, n, i, &second) : WHOLE;
+    if (fate != DROPPED) {
+      struct bursar_tick *tick = &ticks(to)[kept++];
+      *tick = in_tick[i];
+      tick->first_undo = out;
+      tick->flags |= fate == TOTALS ? BURSAR_TICK_TOTALS : 0;
+      stamp += fate == WHOLE;
+    } else if (ticks(to)[kept - 1].high < in_tick[i].high) {
+      ticks(to)[kept - 1].high = in_tick[i].high;
     }
-    uint32_t stamp = out_ticks;
-    for (uint32_t k = in_tick[i].first_undo; k < end; k++) {
+    for (uint32_t k = in_tick[i].first_undo, end = i + 1 < n ? in_tick[i + 1].first_undo : records; k < end; k++) {
       if (seen[in[k].site] == stamp)
         continue;
       seen[in[k].site] = stamp;
@@ -64,27 +97,39 @@ static bool merge_pairs(void) {
     }
   }
   bursar_pool_give(seen, seen_bytes);
-  counts()->ticks[to] = out_ticks;
+  /* Records come after all ticks that are not whole: those stand, inexactly, for the next whole one. */
+  counts()->ticks[to] = kept;
   counts()->undos[to] = out;
   __atomic_store_n(&counts()->journal, to, __ATOMIC_RELEASE);
-  counts()->tick_interval_ns *= 2;
   return true;
 }
 
 static bool undo_room(uint32_t more) {
-  for (;;) {
+  for (unsigned tries = 0; tries < 12; tries++) {
     unsigned half = counts()->journal;
     if (room(undo_region(half), ((uint64_t)counts()->undos[half] + more) * sizeof(struct bursar_undo)))
       return true;
-    if (counts()->ticks[half] <= 2 || !merge_pairs())
+    if (counts()->undos[half] == 0 || !rewrite(fate_by_records))
       return false;
+    whole_interval *= 2;
   }
+  return false;
+}
+
+/* One interval alone has more changes than there is room for: the past is given up, and said to be. */
+static void begin_anew(void) {
+  unsigned from = counts()->journal, to = !from;
+  counts()->lost_undos += counts()->undos[from];
+  counts()->ticks[to] = counts()->undos[to] = 0;
+  counts()->end_tick = 0;
+  BURSAR_IN_ORDER();
+  counts()->journal = to;
 }
 
 void bursar_journal_touch(struct bursar_site *site) {
   struct bursar_books *books = BURSAR_BOOKS;
   uint64_t bytes = site->alloc_bytes - site->free_bytes, blocks = site->allocs - site->frees;
-  if (BURSAR_UNLIKELY(bursar_account.remote_any))
+  if (BURSAR_UNLIKELY(__atomic_load_n(&bursar_account.remote_any, __ATOMIC_RELAXED)))
     bursar_sites_less_remote(site, &bytes, &blocks);
   if (site->tick != (uint32_t)books->tick) {
     unsigned half = counts()->journal;
@@ -127,7 +172,12 @@ void bursar_journal_peak(uint64_t total) {
   struct bursar_books *books = BURSAR_BOOKS;
   save_free_lane(books);
   /* A busy program has looked at the clock within the last millisecond; a quiet one can afford to do so now. */
-  books->peak_ns = stride >= LOOK_MOST / 16 ? last_look : bursar_prim_now_coarse() - bursar_account.started_ns;
+  books->peak_ns = last_look;
+  if (stride < LOOK_MOST / 16) {
+    uint64_t now = bursar_prim_now_coarse(); /* it may be behind the start */
+    if (now > bursar_account.started_ns + last_look)
+      books->peak_ns = now - bursar_account.started_ns;
+  }
   books->epoch++;
   books->peak_epoch = books->epoch;
   BURSAR_IN_ORDER(); /* until the peak itself is written a reader sees live above it, and takes now as the peak */
@@ -136,24 +186,9 @@ void bursar_journal_peak(uint64_t total) {
     high = total;
 }
 
-uint64_t bursar_journal_tick(uint32_t flags) {
-  struct bursar_books *books = BURSAR_BOOKS;
-  unsigned half = counts()->journal;
-  if (counts()->ticks[half] == BURSAR_TICKS_MAX ||
-      !room(ticks_region(half), ((uint64_t)counts()->ticks[half] + 1) * sizeof(struct bursar_tick))) {
-    if (!merge_pairs())
-      return 0;
-    half = counts()->journal;
-  }
-  if (!undo_room(UNDO_AHEAD) && !undo_room(1))
-    return 0;
-  half = counts()->journal;
-  uint32_t at = counts()->ticks[half];
-  if (!room(ticks_region(half), ((uint64_t)at + 1) * sizeof(struct bursar_tick)))
-    return 0;
-
-  uint64_t now = bursar_prim_now() - bursar_account.started_ns;
-  struct bursar_tick tick = {.serial = books->tick + 1, .time_ns = now, .flags = flags, .first_undo = counts()->undos[half]};
+static struct bursar_tick totals_now(uint64_t now, uint32_t flags) {
+  const struct bursar_books *books = BURSAR_BOOKS;
+  struct bursar_tick tick = {.serial = books->tick, .time_ns = now, .flags = flags};
   struct bursar_tally all = bursar_account_totals();
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     const struct bursar_tally *gil = &books->gil[domain];
@@ -167,14 +202,39 @@ uint64_t bursar_journal_tick(uint32_t flags) {
   tick.allocs = all.allocs;
   tick.alloc_bytes = all.alloc_bytes;
   tick.high = high > total ? high : total;
+  high = total;
+  return tick;
+}
+
+uint64_t bursar_journal_tick(uint32_t flags) {
+  struct bursar_books *books = BURSAR_BOOKS;
+  uint64_t now = bursar_prim_now() - bursar_account.started_ns;
+  if (counts()->ticks[counts()->journal] == BURSAR_TICKS_MAX) {
+    if (!rewrite(fate_by_number))
+      return 0;
+    counts()->tick_interval_ns *= 2;
+  }
+  bool whole = flags || !last_whole || now - last_whole >= whole_interval;
+  uint64_t most = bursar_account.writer.limit[undo_region(0)] / sizeof(struct bursar_undo);
+  if (whole && !undo_room(most / 4 < UNDO_AHEAD ? (uint32_t)(most / 4) : UNDO_AHEAD))
+    begin_anew();
+  unsigned half = counts()->journal;
+  uint32_t at = counts()->ticks[half];
+  if (!room(ticks_region(half), ((uint64_t)at + 1) * sizeof(struct bursar_tick)))
+    return 0;
+  struct bursar_tick tick = totals_now(now, whole || !at ? flags : flags | BURSAR_TICK_TOTALS);
+  tick.serial += !(tick.flags & BURSAR_TICK_TOTALS);
+  tick.first_undo = counts()->undos[half];
   ticks(half)[at] = tick;
   BURSAR_IN_ORDER();
   counts()->ticks[half] = at + 1;
   BURSAR_IN_ORDER();
-  books->tick = tick.serial;
-  books->epoch++;
   last_tick = now;
-  high = total;
+  if (tick.serial != books->tick) {
+    books->tick = tick.serial;
+    books->epoch++;
+    last_whole = now;
+  }
   bursar_stacks_room_ahead();
   bursar_account.fold_due = true;
   return tick.serial;
@@ -199,8 +259,8 @@ void bursar_journal_look(void) {
 
 int bursar_journal_start(void) {
   stride = 64;
-  last_look = last_tick = high = 0;
-  counts()->tick_interval_ns = FIRST_INTERVAL;
+  last_look = last_tick = last_whole = high = 0;
+  counts()->tick_interval_ns = whole_interval = FIRST_INTERVAL;
   bursar_account.countdown = bursar_account.within > 1 ? 0 : stride;
   BURSAR_BOOKS->epoch = 1;
   return bursar_journal_tick(0) ? 0 : -1;

@@ -1,9 +1,10 @@
 /* journal.h: what was held when: the peak and the ticks, by copy on write.
  *
  * A tick notes totals and opens an interval; a site that changes for the first time in it leaves an undo record of what it
- * held at the tick.  So a tick costs nothing by site, and the past is exact at every tick.  There are at most
- * BURSAR_TICKS_MAX ticks: when they, or the room for records, run out, every second one is merged into the one before
- * and the interval doubles, from one half of the journal into the other, which then becomes the one that holds.
+ * held at the tick.  So a tick costs nothing by site, and the past is exact at every whole tick.  Where the room for
+ * records runs out, every second whole tick keeps its totals alone, and whole ones come half as often; where
+ * BURSAR_TICKS_MAX ticks are there, every second goes.  Both copy one half of the journal into the other, which then
+ * becomes the one that holds.
  *
  * Main GIL.  Class H, but that making room costs system calls.  errno kept. */
 #ifndef BURSAR_ACCOUNT_JOURNAL_H

@@ -26,7 +26,7 @@ struct odd {
   uint32_t watched;
 };
 static struct odd *odds;
-static size_t odd_slots, odd_used;
+static size_t odd_slots, odd_used; /* used: with those that were removed */
 static char odd_lock;
 
 static void lock_odds(void) {
@@ -53,7 +53,11 @@ static struct odd *odd_slot(struct odd *table, size_t slots, uintptr_t address) 
 }
 
 static bool odd_grow(void) {
-  size_t slots = odd_slots ? odd_slots * 2 : 4096;
+  size_t live = 0, slots = 4096;
+  for (size_t i = 0; i < odd_slots; i++)
+    live += odds[i].address > 1;
+  while (slots < live * 4)
+    slots *= 2;
   struct odd *table = bursar_prim_reserve(slots * sizeof *table, true);
   if (!table)
     return false;
@@ -181,6 +185,8 @@ bool bursar_live_put(const void *p, struct bursar_record record) {
   uint32_t tag = record.number << BURSAR_CELL_SHIFT | (record.watched ? BURSAR_CELL_WATCHED : 0);
   if (record.size <= 16 && record.number) {
     *cell = record.number << BURSAR_CELL_SHIFT | (uint32_t)record.size;
+  } else if (!record.number) {
+    *cell = tag | BURSAR_CELL_BIG; /* not ours: the next cell is somebody's */
   } else if (record.size < UINT32_MAX) {
     cell[1] = (uint32_t)record.size;
     *cell = tag | BURSAR_CELL_BIG;
@@ -226,6 +232,25 @@ bool bursar_live_watch(const void *p) {
   else
     return false;
   return true;
+}
+
+void bursar_live_renumber(const uint32_t *numbers, uint32_t count) {
+  for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next)
+    for (uint32_t i = 0; i < BURSAR_LEAF_CELLS; i++) {
+      uint32_t low = __atomic_load_n(&leaf[i], __ATOMIC_RELAXED), number = low >> BURSAR_CELL_SHIFT;
+      if (!low)
+        continue;
+      if (number < count && numbers[number])
+        (void)__atomic_compare_exchange_n(&leaf[i], &low, (low & BURSAR_CELL_LOW) | numbers[number] << BURSAR_CELL_SHIFT, false,
+                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+      uint64_t size = number ? decode(leaf + i).size : 0;
+      i += size > 16 ? (uint32_t)((size + 15) / 16 - 1) : 0;
+    }
+  lock_odds();
+  for (size_t i = 0; i < odd_slots; i++)
+    if (odds[i].address > 1 && odds[i].number < count && numbers[odds[i].number])
+      odds[i].number = numbers[odds[i].number];
+  unlock_odds();
 }
 
 void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, void *context), void *context) {

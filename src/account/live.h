@@ -39,10 +39,15 @@ struct bursar_record {
 
 extern uint32_t **bursar_live_top; /* NULL until bursar_live_init, then never again */
 
+/* Leaves are added by any thread, and never go. */
+static inline uint32_t *bursar_live_leaf(uintptr_t address) {
+  return __atomic_load_n(&bursar_live_top[address >> BURSAR_LEAF_SHIFT], __ATOMIC_RELAXED);
+}
+
 /* The cell of an aligned address below 2^47; NULL where no block was ever booked near it. */
 static inline uint32_t *bursar_live_cell(const void *p) {
   uintptr_t address = (uintptr_t)p;
-  uint32_t *leaf = bursar_live_top[address >> BURSAR_LEAF_SHIFT];
+  uint32_t *leaf = bursar_live_leaf(address);
   return leaf ? leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1)) : NULL;
 }
 
@@ -61,6 +66,9 @@ bool bursar_live_take(const void *p, struct bursar_record *out);
 bool bursar_live_watch(const void *p);
 /* Is a block booked here? */
 bool bursar_live_holds(const void *p);
+/* Writes numbers[n] for each block's number n, where that is not 0.  Main GIL; blocks that other threads free or take at that
+ * moment are left alone. */
+void bursar_live_renumber(const uint32_t *numbers, uint32_t count);
 /* Calls visit for each live block; stops the world for nobody: for tests and reports under the GIL.  Class N. */
 void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, void *context), void *context);
 

@@ -155,10 +155,10 @@ uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line) {
   return index;
 }
 
-uint32_t bursar_stacks_site_of(uint32_t node, unsigned domain) {
+static uint32_t site_find(uint32_t node, unsigned domain) {
   SET_EACH(sites, mix(node, domain), index) {
     const struct bursar_site_facts *facts = &facts_base()[index];
-    if (facts->node == node && facts->domain == domain && !facts->lane)
+    if (facts->node == node && facts->domain == domain && facts->lane == BURSAR_LANE_GIL)
       return index;
   }
   return 0;
@@ -167,13 +167,13 @@ uint32_t bursar_stacks_site_of(uint32_t node, unsigned domain) {
 static uint32_t vacant_from; /* folded sites are at this index or above */
 static uint32_t vacant_count;
 
-bool bursar_stacks_vacant(void) { return vacant_count > 0; }
+uint32_t bursar_stacks_vacant(void) { return vacant_count; }
 
 /* A place for a site: a new one, or a folded one's. */
 static uint32_t site_place(void) {
   uint32_t index = counts()->sites;
   if (vacant_count) {
-    while (!facts_base()[vacant_from].folded_into)
+    while (facts_base()[vacant_from].lane != BURSAR_LANE_VACANT)
       vacant_from++;
     vacant_count--;
     return vacant_from;
@@ -184,16 +184,17 @@ static uint32_t site_place(void) {
   return index;
 }
 
-static uint32_t site_add(uint32_t node, unsigned domain, unsigned lane) {
+static uint32_t site_add(uint32_t node, unsigned domain, enum bursar_lane lane) {
   uint32_t *slot = set_insert(&sites, mix(node, domain)), index = slot ? site_place() : UINT32_MAX;
   if (index == UINT32_MAX) {
     sites.used -= slot != NULL;
     return index;
   }
-  facts_base()[index] = (struct bursar_site_facts){.node = node, .domain = (uint16_t)domain, .lane = (uint16_t)lane};
-  /* It held nothing at the last peak; at the last tick neither, which its first undo record will say. */
+  facts_base()[index] = (struct bursar_site_facts){
+      .node = node, .domain = (uint16_t)domain, .lane = (uint16_t)lane, .created = (uint32_t)BURSAR_BOOKS->tick};
+  /* It held nothing at the last peak, as its first touch will find; nor at the last tick, which `created` says. */
   bursar_account.sites[index] = (struct bursar_site){
-      .epoch = lane ? BURSAR_EPOCH_FREE_LANE : BURSAR_BOOKS->peak_epoch, .tick = (uint32_t)BURSAR_BOOKS->tick - 1};
+      .epoch = lane ? BURSAR_EPOCH_FREE_LANE : 0, .tick = (uint32_t)BURSAR_BOOKS->tick};
   BURSAR_IN_ORDER();
   if (index == counts()->sites)
     counts()->sites = index + 1;
@@ -202,17 +203,17 @@ static uint32_t site_add(uint32_t node, unsigned domain, unsigned lane) {
 }
 
 uint32_t bursar_stacks_site(uint32_t node, unsigned domain) {
-  uint32_t index = bursar_stacks_site_of(node, domain);
+  uint32_t index = site_find(node, domain);
   if (!index)
-    index = site_add(node, domain, 0);
+    index = site_add(node, domain, BURSAR_LANE_GIL);
   if (index == UINT32_MAX) {
     counts()->folded_sites++;
     /* Every root has a site in each domain, so the climb ends. */
     do
       node = node_base()[node].parent;
-    while (!(index = bursar_stacks_site_of(node, domain)) && node >= BURSAR_NODE_FIRST);
+    while (!(index = site_find(node, domain)) && node >= BURSAR_NODE_FIRST);
     if (!index)
-      index = bursar_stacks_site_of(BURSAR_NODE_UNKNOWN, domain);
+      index = site_find(BURSAR_NODE_UNKNOWN, domain);
   }
   return (index + 1) << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG;
 }
@@ -248,11 +249,11 @@ int bursar_stacks_start(void) {
   counts()->nodes = BURSAR_NODE_FIRST;
   /* Lane FREE's sites, then one for each root and domain, where stacks that find no room end up. */
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
-    if (site_add(BURSAR_NODE_UNKNOWN, domain, 1) != domain)
+    if (site_add(BURSAR_NODE_UNKNOWN, domain, BURSAR_LANE_FREE) != domain)
       return -1;
   for (uint32_t root = 0; root < BURSAR_NODE_FIRST; root++)
     for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
-      if (site_add(root, domain, 0) == UINT32_MAX)
+      if (site_add(root, domain, BURSAR_LANE_GIL) == UINT32_MAX)
         return -1;
   return 0;
 }
@@ -263,8 +264,10 @@ static void set_clear(struct index_set *set) {
 }
 
 void bursar_stacks_rebuild(void) {
-  set_clear(&nodes);
-  set_clear(&sites);
+  /* In place: there may be no memory for new tables, and fewer members need no larger ones. */
+  memset(nodes.slots, 0, nodes.size * sizeof(uint32_t));
+  memset(sites.slots, 0, sites.size * sizeof(uint32_t));
+  nodes.used = sites.used = 0;
   uint32_t *slot;
   for (uint32_t i = BURSAR_NODE_FIRST; i < counts()->nodes; i++)
     if ((slot = set_insert(&nodes, rehash(&nodes, i))) != NULL)
@@ -272,7 +275,7 @@ void bursar_stacks_rebuild(void) {
   vacant_count = 0;
   vacant_from = counts()->sites;
   for (uint32_t i = counts()->sites; i-- > 0;)
-    if (facts_base()[i].folded_into) {
+    if (facts_base()[i].lane == BURSAR_LANE_VACANT) {
       vacant_from = i;
       vacant_count++;
     } else if ((slot = set_insert(&sites, rehash(&sites, i))) != NULL) {

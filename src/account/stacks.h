@@ -10,7 +10,6 @@
 #ifndef BURSAR_ACCOUNT_STACKS_H
 #define BURSAR_ACCOUNT_STACKS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,12 +31,10 @@ uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line);
 /* The site of (node, domain), as a tag for the live table; that of an ancestor where the ledger is full. */
 uint32_t bursar_stacks_site(uint32_t node, unsigned domain);
 
-/* The site of exactly this (node, domain), 0 where there is none. */
-uint32_t bursar_stacks_site_of(uint32_t node, unsigned domain);
 /* Sites were folded and nodes have moved: finds everything again by what it says. */
 void bursar_stacks_rebuild(void);
-/* Is there a folded site whose place can be used again? */
-bool bursar_stacks_vacant(void);
+/* Folded sites whose places can be used again. */
+uint32_t bursar_stacks_vacant(void);
 
 uint32_t bursar_sites_index(const struct bursar_site *site);
 /* Takes the frees that were made outside the GIL off what a site seems to hold. */

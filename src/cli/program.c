@@ -1,5 +1,6 @@
 #include "cli/program.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -81,29 +82,20 @@ static bool beside(const char *command, struct bursar_program_file *out) {
 }
 
 /* The Python in the folder that the command was called in (a virtual environment's links are kept), or in the one that
- * its file lies in.  bursar is trusted to be in the Python of the folder that it really lies in. */
+ * its file lies in. */
 static bool python_beside(const char *invoked, struct bursar_program_file *out) {
   char command[BURSAR_PROGRAM_PATH_MAX];
-  char real[BURSAR_PROGRAM_PATH_MAX];
-  struct stat called;
-  struct stat running;
-  ssize_t n = readlink("/proc/self/exe", real, sizeof real - 1);
-  real[n > 0 ? n : 0] = 0;
-  if (on_path(invoked, command) == 0 && lstat(command, &called) == 0 && stat("/proc/self/exe", &running) == 0) {
-    out->trusted = called.st_ino == running.st_ino && called.st_dev == running.st_dev;
-    if (beside(command, out))
-      return true;
-  }
-  out->trusted = true;
-  return n > 0 && beside(real, out);
+  if (on_path(invoked, command) == 0 && beside(command, out))
+    return true;
+  ssize_t n = readlink("/proc/self/exe", command, sizeof command - 1);
+  command[n > 0 ? n : 0] = 0;
+  return n > 0 && beside(command, out);
 }
 
 int bursar_program_python(const char *asked, const char *invoked, struct bursar_program_file *out,
                           struct bursar_error *error) {
-  *out = (struct bursar_program_file){.trusted = false};
   if (!asked && python_beside(invoked, out))
     return BURSAR_OK;
-  out->trusted = false;
   int result = on_path(asked ? asked : "python3", out->path);
   if (result == 0)
     return BURSAR_OK;
@@ -115,6 +107,26 @@ int bursar_program_python(const char *asked, const char *invoked, struct bursar_
 }
 
 /* ---- does it have bursar ---- */
+
+/* The cheap answer, for a virtual environment and the like: bin/python beside lib/python3.N, the only one there, in
+ * which lies the start-up file.  No answer is no proof of anything: then it is asked. */
+static bool has_start_file(const char *python) {
+  char path[BURSAR_PROGRAM_PATH_MAX + 300];
+  char version[256] = "";
+  size_t folder = (size_t)(base_name(python) - python);
+  int found = 0;
+  snprintf(path, sizeof path, "%.*s../lib", (int)folder, python);
+  DIR *stream = opendir(path);
+  for (struct dirent *item; stream && (item = readdir(stream));)
+    if (strncmp(item->d_name, "python", 6) == 0) {
+      found++;
+      snprintf(version, sizeof version, "%s", item->d_name);
+    }
+  if (stream)
+    closedir(stream);
+  snprintf(path, sizeof path, "%.*s../lib/%s/site-packages/bursar.pth", (int)folder, python, version);
+  return found == 1 && access(path, R_OK) == 0;
+}
 
 /* The question takes the way that the real start takes: a start-up file that sees BURSAR_RUN opens the books.  No
  * process has pid 0, so that nothing comes of it but the extension, loaded.  The answer is a word and not the exit
@@ -154,7 +166,7 @@ static int ask(const char *python, char *answer, size_t room) {
 
 int bursar_program_check_python(const struct bursar_program_file *python, struct bursar_error *error) {
   char answer[1024];
-  if (python->trusted)
+  if (has_start_file(python->path))
     return BURSAR_OK;
   int result = ask(python->path, answer, sizeof answer);
   if (result < 0)
@@ -205,8 +217,6 @@ static int refuse_command(const char *command, int result, struct bursar_error *
 int bursar_program_command(const char *command, struct bursar_program_file *file, struct bursar_program_file *python,
                            struct bursar_error *error) {
   char head[SHEBANG_MAX + 1] = "";
-  *file = (struct bursar_program_file){.trusted = false};
-  *python = (struct bursar_program_file){.trusted = false};
   int result = on_path(command, file->path);
   if (result < 0)
     return refuse_command(command, result, error);

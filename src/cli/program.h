@@ -7,13 +7,10 @@
 
 #include "base/error.h"
 
-#include <stdbool.h>
-
 #define BURSAR_PROGRAM_PATH_MAX 4096
 
 struct bursar_program_file {
   char path[BURSAR_PROGRAM_PATH_MAX];
-  bool trusted; /* bursar is known to be installed there */
 };
 
 /* The Python to use: `asked` (--python, may be NULL), else the one beside this command, else python3 on PATH.
@@ -21,7 +18,8 @@ struct bursar_program_file {
 int bursar_program_python(const char *asked, const char *invoked, struct bursar_program_file *out,
                           struct bursar_error *error) __attribute__((warn_unused_result));
 
-/* Starts that Python once and asks it, unless it is trusted.  An error where it has no bursar, or does not work. */
+/* Looks whether that Python has bursar, and where that does not show, starts it once and asks.  An error where it has
+ * none, or does not work. */
 int bursar_program_check_python(const struct bursar_program_file *python, struct bursar_error *error)
     __attribute__((warn_unused_result));
 

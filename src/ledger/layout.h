@@ -188,19 +188,25 @@ struct bursar_site {
 #define BURSAR_SITE_FIRST 3u
 #define BURSAR_EPOCH_FREE_LANE UINT64_MAX
 
+enum bursar_lane {
+  BURSAR_LANE_GIL = 0,
+  BURSAR_LANE_FREE = 1,
+  BURSAR_LANE_VACANT = 2 /* no site: it was folded, its counters are all 0 */
+};
+
 struct bursar_site_facts {
   uint32_t node;
   uint16_t domain;
-  uint16_t lane; /* 0 GIL, 1 FREE */
+  uint16_t lane; /* enum bursar_lane */
   uint32_t type; /* string, 0 where unknown */
-  uint32_t folded_into; /* the site that took this one's counters; this one is then empty.  0: it stands for itself */
+  uint32_t created; /* low word of the tick after which it was made: up to and at that tick it held nothing */
   uint64_t remote_free_bytes; /* frees of this site's blocks made outside the GIL: subtract these too */
   uint64_t remote_frees;
 };
 
 /* Totals at an instant, both lanes.  Ticks are in order of time; the last change of state is after the last tick. */
 struct bursar_tick {
-  uint64_t serial; /* books.tick when it was made */
+  uint64_t serial; /* books.tick when it was made; one with BURSAR_TICK_TOTALS has that of the whole tick before it */
   uint64_t time_ns;
   uint64_t live[BURSAR_DOMAIN_COUNT];
   uint64_t free_bytes[BURSAR_DOMAIN_COUNT]; /* lane FREE's share of it, for sites 0 to 2 */
@@ -210,7 +216,8 @@ struct bursar_tick {
   uint32_t first_undo; /* of the records made after this tick; the state here is undone by them and all later ones */
   uint32_t flags;
 };
-#define BURSAR_TICK_END 1u  /* __main__ finished here */
+#define BURSAR_TICK_END 1u    /* __main__ finished here */
+#define BURSAR_TICK_TOTALS 2u /* its totals alone are exact: what each site held is known at the ticks without this flag */
 #define BURSAR_TICKS_MAX 1024u
 
 struct bursar_undo {

@@ -331,20 +331,19 @@ static void check_sites(struct bursar_reader *reader) {
     if (i < BURSAR_SITE_FIRST) {
       facts->node = BURSAR_NODE_UNKNOWN;
       facts->domain = (uint16_t)i;
-      facts->lane = 1;
-      facts->folded_into = 0;
+      facts->lane = BURSAR_LANE_FREE;
       site->epoch = BURSAR_EPOCH_FREE_LANE;
     }
-    bool folded = facts->folded_into != 0;
+    bool folded = facts->lane == BURSAR_LANE_VACANT;
     bool sound = facts->domain < BURSAR_DOMAIN_COUNT && facts->node < reader->nodes &&
-                 facts->folded_into < reader->sites && check_counters(site, facts, moving);
+                 check_counters(site, facts, moving);
     if (sound && !folded) {
       types += check_string(reader, &facts->type);
       continue;
     }
     damaged += !sound;
     *site = (struct bursar_site){0};
-    *facts = (struct bursar_site_facts){.folded_into = sound ? facts->folded_into : 0};
+    *facts = (struct bursar_site_facts){.lane = BURSAR_LANE_VACANT};
   }
   if (damaged)
     note(reader, "%u of %u sites are damaged: what they held is left out", damaged, reader->sites);
@@ -359,8 +358,9 @@ static void check_journal(struct bursar_reader *reader, uint64_t last_serial) {
   uint32_t first_undo = 0;
   for (uint32_t i = 0; i < reader->ticks; i++) {
     struct bursar_tick *tick = &reader->tick[i];
-    bool sane = tick->serial > serial && tick->time_ns >= time && tick->first_undo >= first_undo &&
-                tick->first_undo <= reader->undos && tick->high < SANE_BYTES && tick->time_ns < INT64_MAX;
+    bool later = tick->serial > serial || (tick->serial == serial && (tick->flags & BURSAR_TICK_TOTALS));
+    bool sane = later && tick->time_ns >= time && tick->first_undo >= first_undo && tick->first_undo <= reader->undos &&
+                tick->high < SANE_BYTES && tick->time_ns < INT64_MAX;
     for (int domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
       sane = sane && tick->live[domain] < SANE_BYTES && tick->free_bytes[domain] < SANE_BYTES;
     if (sane && tick->serial > last_serial && reader->life == BURSAR_LIFE_RUNNING)

@@ -9,17 +9,17 @@
 
 #include "prim/prim.h"
 
-/* Shares of the cap, in thirty-seconds: together less than all of it, so that no region can starve another. */
+/* Shares of the cap, in sixty-fourths: together less than all of it, so that no region can starve another. */
 static const unsigned char shares[BURSAR_REGION_COUNT] = {
-    [BURSAR_REGION_STRINGS] = 2, [BURSAR_REGION_CODES] = 2,      [BURSAR_REGION_NODES] = 6,
-    [BURSAR_REGION_SITES] = 10,  [BURSAR_REGION_SITE_FACTS] = 5, [BURSAR_REGION_UNDO_A] = 1,
+    [BURSAR_REGION_STRINGS] = 4, [BURSAR_REGION_CODES] = 4,       [BURSAR_REGION_NODES] = 12,
+    [BURSAR_REGION_SITES] = 20,  [BURSAR_REGION_SITE_FACTS] = 10, [BURSAR_REGION_UNDO_A] = 1,
     [BURSAR_REGION_UNDO_B] = 1,
 };
 
 static uint64_t region_limit(unsigned region, uint64_t cap, uint32_t extent) {
   if (region == BURSAR_REGION_TICKS_A || region == BURSAR_REGION_TICKS_B)
     return (BURSAR_TICKS_MAX * sizeof(struct bursar_tick) + extent - 1) / extent * extent;
-  uint64_t limit = cap / 32 * shares[region];
+  uint64_t limit = cap / 64 * shares[region];
   return limit < extent ? extent : limit / extent * extent;
 }
 
@@ -56,8 +56,9 @@ static void forget(struct bursar_writer *writer) {
 static int map_all(struct bursar_writer *writer, int fd, uint64_t cap, void *books_at, struct bursar_error *error) {
   uint32_t extent = extent_for(cap);
   writer->head = bursar_prim_reserve(BURSAR_EXTENT_MIN, false);
-  if (!writer->head || bursar_prim_map_shared(writer->head, BURSAR_EXTENT_MIN, fd, 0) != 0)
-    return bursar_error_set(error, BURSAR_FAILED, "cannot map the ledger %s: %s", writer->path, strerror(errno));
+  int status = writer->head ? bursar_prim_map_shared(writer->head, BURSAR_EXTENT_MIN, fd, 0) : -ENOMEM;
+  if (status != 0)
+    return bursar_error_set(error, BURSAR_FAILED, "cannot map the ledger %s: %s", writer->path, strerror(-status));
   char *head = writer->head;
   writer->header = (struct bursar_header *)(head + BURSAR_AT_HEADER);
   writer->counts = (struct bursar_counts *)(head + BURSAR_AT_COUNTS);
@@ -66,8 +67,9 @@ static int map_all(struct bursar_writer *writer, int fd, uint64_t cap, void *boo
       writer->counts->state != BURSAR_STATE_RESERVED)
     return bursar_error_set(error, BURSAR_MISUSE, "%s is not a ledger waiting to be written", writer->path);
 
-  if (bursar_prim_map_shared(books_at, BURSAR_PAGE, fd, BURSAR_AT_BOOKS) != 0)
-    return bursar_error_set(error, BURSAR_FAILED, "cannot map the ledger %s: %s", writer->path, strerror(errno));
+  status = bursar_prim_map_shared(books_at, BURSAR_PAGE, fd, BURSAR_AT_BOOKS);
+  if (status != 0)
+    return bursar_error_set(error, BURSAR_FAILED, "cannot map the ledger %s: %s", writer->path, strerror(-status));
   writer->books_at = books_at;
   writer->header->extent_bytes = extent;
   writer->header->extents_max = (uint32_t)(cap / extent);

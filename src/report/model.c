@@ -12,8 +12,9 @@
 struct loading {
   struct bursar_model *model;
   const struct bursar_reader *reader;
-  uint32_t *index_of; /* by ledger index: the site's index in the model, or NONE */
-  uint8_t *root_of;   /* by node */
+  uint32_t *index_of;  /* by ledger index: the site's index in the model, or NONE */
+  uint32_t *next_born; /* by ledger index: the next site made in the same interval, or NONE */
+  uint8_t *root_of;    /* by node */
   struct bursar_index names;
 };
 
@@ -53,12 +54,13 @@ static int take_memory(struct loading *l, struct bursar_error *error) {
   model->nodes = array(reader->nodes, sizeof *model->nodes);
   model->codes = array(reader->codes, sizeof *model->codes);
   model->ticks = array(reader->ticks, sizeof *model->ticks);
-  model->undos = array(reader->undos, sizeof *model->undos);
+  model->undos = array((size_t)reader->undos + reader->sites, sizeof *model->undos);
   l->index_of = array(reader->sites, sizeof *l->index_of);
   l->root_of = array(reader->nodes, sizeof *l->root_of);
+  l->next_born = array(reader->sites, sizeof *l->next_born);
   int names = bursar_index_init_texts(&l->names, reader->codes * 2);
   if (names == 0 && model->sites && model->last && model->nodes && model->codes && model->ticks && model->undos &&
-      l->index_of && l->root_of)
+      l->index_of && l->root_of && l->next_born)
     return 0;
   return bursar_error_set(error, BURSAR_FAILED, "not enough memory to read %s", reader->path);
 }
@@ -140,6 +142,59 @@ static void load_sites(struct loading *l, bool peak_is_now) {
   }
 }
 
+/* The interval in which a site was made: the last tick that was there then, or NONE. */
+static uint32_t birth(const struct bursar_reader *reader, uint32_t site) {
+  uint32_t low = 0, high = reader->ticks;
+  while (low < high) {
+    uint32_t middle = low + (high - low) / 2;
+    if ((uint32_t)reader->tick[middle].serial <= reader->facts[site].created)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low ? low - 1 : NONE;
+}
+
+/* The journal's records by interval, and with them one for each site made in it: it held nothing before. */
+static void load_undos(struct loading *l) {
+  struct bursar_model *model = l->model;
+  const struct bursar_reader *reader = l->reader;
+  uint32_t first_born[BURSAR_TICKS_MAX], out = 0;
+  for (uint32_t tick = 0; tick < BURSAR_TICKS_MAX; tick++)
+    first_born[tick] = NONE;
+  for (uint32_t site = BURSAR_SITE_FIRST; site < reader->sites; site++) {
+    uint32_t tick = l->index_of[site] == NONE ? NONE : birth(reader, site);
+    if (tick == NONE)
+      continue;
+    l->next_born[site] = first_born[tick];
+    first_born[tick] = site;
+  }
+  for (uint32_t tick = 0; tick < reader->ticks; tick++) {
+    uint32_t end = tick + 1 < reader->ticks ? reader->tick[tick + 1].first_undo : reader->undos;
+    model->ticks[tick].first_undo = out;
+    for (uint32_t i = reader->tick[tick].first_undo; i < end; i++) {
+      const struct bursar_undo *from = &reader->undo[i];
+      model->undos[out].site = from->site == NONE || from->site < BURSAR_SITE_FIRST ? NONE : l->index_of[from->site];
+      model->undos[out++].held = (struct bursar_held){from->bytes, from->blocks};
+    }
+    for (uint32_t site = first_born[tick]; site != NONE; site = l->next_born[site])
+      model->undos[out++] = (struct bursar_model_undo){.site = l->index_of[site]};
+  }
+  model->undo_count = out;
+}
+
+/* Threads without the GIL: they may have seen more than the peak that was noted, and what they freed after the peak, before
+ * the block's site was touched again, is missing from what that site held at it. */
+static void load_peak_error(struct loading *l) {
+  struct bursar_model *model = l->model;
+  uint64_t by_site = 0, high = l->reader->books.free_high;
+  for (int domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+    by_site += model->peak_by_domain[domain];
+  uint64_t apart = by_site > model->peak_bytes ? by_site - model->peak_bytes : model->peak_bytes - by_site;
+  uint64_t missed = high > model->peak_bytes ? high - model->peak_bytes : 0;
+  model->peak_error_bytes = missed > apart ? missed : apart;
+}
+
 static void load_journal(struct loading *l) {
   struct bursar_model *model = l->model;
   const struct bursar_reader *reader = l->reader;
@@ -150,7 +205,8 @@ static void load_journal(struct loading *l) {
                                        .allocations = from->allocs,
                                        .allocated_bytes = from->alloc_bytes,
                                        .first_undo = from->first_undo,
-                                       .end = (from->flags & BURSAR_TICK_END) != 0};
+                                       .end = (from->flags & BURSAR_TICK_END) != 0,
+                                       .whole = !(from->flags & BURSAR_TICK_TOTALS)};
     for (int domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
       tick->live_by_domain[domain] = from->live[domain];
       tick->outside_bytes[domain] = from->free_bytes[domain];
@@ -158,13 +214,8 @@ static void load_journal(struct loading *l) {
     }
     tick->high_bytes = from->high > tick->live_bytes ? from->high : tick->live_bytes;
   }
-  for (uint32_t i = 0; i < reader->undos; i++) {
-    const struct bursar_undo *from = &reader->undo[i];
-    model->undos[i].site = from->site == NONE || from->site < BURSAR_SITE_FIRST ? NONE : l->index_of[from->site];
-    model->undos[i].held = (struct bursar_held){from->bytes, from->blocks};
-  }
   model->tick_count = reader->ticks;
-  model->undo_count = reader->undos;
+  load_undos(l);
 }
 
 static void hold_at_tick(const struct bursar_model *model, uint32_t tick, struct bursar_held *held) {
@@ -194,6 +245,8 @@ uint64_t bursar_model_at(const struct bursar_model *model, uint64_t time_ns, str
     memset(held, 0, model->site_count * sizeof *held);
     return 0;
   }
+  while (low > 1 && !model->ticks[low - 1].whole)
+    low--;
   hold_at_tick(model, low - 1, held);
   return model->ticks[low - 1].time_ns;
 }
@@ -252,8 +305,6 @@ static void load_totals(struct loading *l, bool *peak_is_now) {
   *peak_is_now = now > reader->books.peak;
   model->peak_bytes = *peak_is_now ? now : reader->books.peak;
   model->peak_time_ns = *peak_is_now ? reader->time_ns : reader->books.peak_ns;
-  if (reader->books.free_high > model->peak_bytes)
-    model->peak_error_bytes = reader->books.free_high - model->peak_bytes;
 }
 
 static void load_facts(struct loading *l) {
@@ -292,6 +343,7 @@ int bursar_model_load(struct bursar_reader *reader, struct bursar_model **out, s
   load_totals(&l, &peak_is_now);
   load_stacks(&l);
   load_sites(&l, peak_is_now);
+  load_peak_error(&l);
   load_journal(&l);
   status = load_end(&l, error);
   if (status == 0)
@@ -301,6 +353,7 @@ int bursar_model_load(struct bursar_reader *reader, struct bursar_model **out, s
 out:
   free(l.index_of);
   free(l.root_of);
+  free(l.next_born);
   bursar_index_free(&l.names);
   if (status == 0)
     *out = l.model;

@@ -73,6 +73,7 @@ struct bursar_model_tick {
   uint64_t outside_bytes[BURSAR_DOMAIN_COUNT]; /* what the `outside` sites held, by domain */
   uint32_t first_undo;                         /* see below */
   bool end;                                    /* __main__ finished here */
+  bool whole; /* the undo records are exact for it; at others the sites are near what they were, the totals exact */
 };
 
 /* What `site` held at the tick before its first change after it.  To know all sites at tick k: start from each site's
@@ -92,7 +93,7 @@ struct bursar_model {
 
   uint64_t peak_bytes;
   uint64_t peak_time_ns;
-  uint64_t peak_error_bytes;                    /* lane FREE may have made the true peak higher by so much */
+  uint64_t peak_error_bytes; /* the peak, and what sites held at it, may be off by so much (no GIL) */
   uint64_t peak_by_domain[BURSAR_DOMAIN_COUNT]; /* sums of the sites */
   struct bursar_held live;
   uint64_t live_by_domain[BURSAR_DOMAIN_COUNT];

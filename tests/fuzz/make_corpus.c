@@ -93,8 +93,8 @@ static void as_liar(struct ledger_build *b) {
 static void as_tangle(struct ledger_build *b) {
   for (uint32_t i = 4; i < b->node_count; i++)
     b->nodes[i].parent = b->node_count - i;
-  b->facts[5].folded_into = 5;
-  b->facts[6].folded_into = 3;
+  b->facts[5].lane = BURSAR_LANE_VACANT;
+  b->facts[6].created = 3;
   b->ticks[2].first_undo = 1000;
 }
 static void as_deep(struct ledger_build *b) {
