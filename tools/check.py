@@ -91,13 +91,8 @@ def step_tsan() -> Tally:
 
 
 def step_valgrind() -> Tally:
-    """memcheck over the extension. Under PYTHONMALLOC=malloc it sees each of Python's blocks."""
-    return passes(
-        "valgrind", "--quiet", "--error-exitcode=99", "--trace-children=yes", "--trace-children-skip=*/sh,*/uname",
-        "--suppressions=tests/valgrind/python.supp", "--show-leak-kinds=none", "--num-callers=30",
-        VENV_BIN / "bursar", "run", "-f", "-o", "build/valgrind.bursar", "tests/valgrind/exercise.py",
-        PYTHONMALLOC="malloc",
-    )  # fmt: skip
+    """memcheck over the extension."""
+    return passes(PYTHON, "tools/memcheck.py")
 
 
 def step_long() -> Tally:
