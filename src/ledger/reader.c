@@ -16,6 +16,7 @@
 #define COPY_MAX (1ull << 30)
 /* Deeper chains than any writer makes are cut, so that no walk of a damaged trie takes for ever. */
 #define DEPTH_MAX 65536u
+#define COPY_ATTEMPTS 4 /* of a moving program's sites */
 #define HEAD_BYTES (BURSAR_AT_DIRECTORY + BURSAR_PAGE)
 /* Larger than any program allocates, small enough that sums of all sites cannot wrap round. */
 #define SANE_BYTES (1ull << 56)
@@ -561,6 +562,41 @@ static uint64_t find_last_instant(const struct opening *o) {
 
 /* --- opening ----------------------------------------------------------------------------------------------------- */
 
+/* Copies the sites between two readings of the head.  A running program's are copied again while it moved meanwhile: the
+ * second time the memory is warm, and the error much smaller.  The same where it ended meanwhile. */
+static int copy_settled(struct opening *o) {
+  struct bursar_reader *reader = o->reader;
+  const uint32_t notes = reader->note_count;
+  for (int attempt = 1;; attempt++) {
+    uint32_t state = o->head.counts.state;
+    reader->life = find_life(o);
+    o->books_before = o->head.books;
+    int status = copy_sites(o);
+    if (status == 0)
+      status = read_head(o);
+    if (status == 0)
+      status = check_header(o);
+    if (status != 0)
+      return status;
+    /* What was checked at first is what the offsets were made from. */
+    o->head.header.extent_bytes = reader->header.extent_bytes;
+    o->head.header.extents_max = reader->header.extents_max;
+    reader->books = o->head.books;
+    if (reader->life == BURSAR_LIFE_RUNNING)
+      measure_movement(reader, &o->books_before);
+    bool settled = reader->moved_events == 0 && state == o->head.counts.state;
+    if (settled || attempt == COPY_ATTEMPTS)
+      return 0;
+    free(reader->site);
+    free(reader->facts);
+    reader->site = NULL;
+    reader->facts = NULL;
+    reader->moved_events = reader->moved_bytes = 0;
+    reader->note_count = notes;
+    o->copied = 0;
+  }
+}
+
 /* Sites come first, and what they name after them: an index is published only when what it names is there. */
 static int read_all(struct opening *o) {
   struct bursar_reader *reader = o->reader;
@@ -572,22 +608,10 @@ static int read_all(struct opening *o) {
   reader->header = o->head.header;
   reader->header.python_version[sizeof reader->header.python_version - 1] = 0;
   reader->header.bursar_version[sizeof reader->header.bursar_version - 1] = 0;
-  reader->life = find_life(o);
   check_file_size(o);
-  o->books_before = o->head.books;
-  status = copy_sites(o);
+  status = copy_settled(o);
   if (status != 0)
     return status;
-
-  status = read_head(o);
-  if (status == 0)
-    status = check_header(o);
-  if (status != 0)
-    return status;
-  /* What was checked at first is what the offsets were made from. */
-  o->head.header.extent_bytes = reader->header.extent_bytes;
-  o->head.header.extents_max = reader->header.extents_max;
-  reader->books = o->head.books;
   status = copy_names(o);
   if (status == 0)
     status = copy_journal(o);
@@ -604,8 +628,6 @@ static int check_all(struct opening *o) {
   check_sites(reader);
   check_journal(reader, o->books_before.tick);
   work_out_totals(reader);
-  if (reader->life == BURSAR_LIFE_RUNNING)
-    measure_movement(reader, &o->books_before);
   if (check_string(reader, &reader->counts.main_file))
     note(reader, "the name of the main file is damaged");
   reader->time_ns = find_last_instant(o);
