@@ -84,6 +84,12 @@ def test_a_directory_of_another_user(complains: Complains, ledgers: Path) -> Non
         assert "belongs to another user" in complains(1, *words)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="all of root's folders are root's")
+def test_a_directory_of_root(complains: Complains) -> None:
+    for words in (["run", "-c", "pass"], ["ls"], ["clean"]):
+        assert "belongs to another user" in complains(1, *words, env={"BURSAR_DIR": "/usr"})
+
+
 def test_a_directory_that_cannot_be_made(complains: Complains, tmp_path: Path) -> None:
     line = complains(1, "run", "-c", "pass", env={"BURSAR_DIR": str(tmp_path / "no" / "such")})
     assert "cannot use the ledger directory" in line

@@ -1,6 +1,7 @@
 """`bursar run` before the program begins: what is refused, in one line, and which Python runs what."""
 
 import os
+import shutil
 import sys
 import venv
 from collections.abc import Callable
@@ -209,6 +210,21 @@ def test_a_python_without_bursar(complains: Complains, script: Path, other: Path
     assert line == f"bursar: {other} has no bursar: {other} -m pip install bursar\n"
     assert "has no bursar" in complains(1, "run", "--python", other.relative_to(script.parent), script)
     assert not listed()
+
+
+def test_a_python_beside_the_command_without_bursar(
+    complains: Complains, command: str, execute: Run, script: Path, other: Path
+) -> None:
+    """The command was copied: the Python that it finds beside itself must not be believed to have bursar."""
+    shutil.copy(command, other.parent / "bursar")
+    done = execute(other.parent / "bursar", "run", script)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"bursar: {other} has no bursar: {other} -m pip install bursar\n"
+    # Nor may a start-up file for another version be: there are two, and it is asked.
+    (library,) = (other.parent.parent / "lib").glob("python*")
+    (library.parent / "python3.0" / "site-packages").mkdir(parents=True)
+    (library.parent / "python3.0" / "site-packages" / "bursar.pth").touch()
+    assert "has no bursar" in complains(1, "run", "--python", other, script)
 
 
 def test_a_folder_called_bursar_is_not_taken_for_it(complains: Complains, script: Path, other: Path) -> None:
