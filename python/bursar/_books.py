@@ -97,8 +97,8 @@ def start(
     Under `bursar run` this changes nothing; where another mode is asked for, it says so in one warning.  Blocks
     allocated before are not known to the books.  Source: the allocator hooks of PEP 445.
 
-    ValueError: such a mode does not exist.  RuntimeError: the books are open already elsewhere, or the ledger cannot
-    be made or written.
+    ValueError: such a mode does not exist, or output may not be written (it exists and is no ledger, or force is not
+    given).  RuntimeError: the books are open already elsewhere, or the ledger cannot be made.
     """
     _check_mode(mode)
     path = None if output is None else os.fspath(output)

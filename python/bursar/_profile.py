@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import linecache
@@ -99,7 +100,7 @@ def _open_books(depth: int) -> bool:
     if _bursar.live_bytes() < 0:
         try:
             _books.keep_open()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             warnings.warn(f"profile() has no books to look at: {error}", RuntimeWarning, stacklevel=depth + 1)
             return False
     return True
@@ -277,12 +278,12 @@ def _print(recording: Recording, stream: Stream | None, precision: int) -> None:
     target = recording.target
     if stream is None or not any(recording.times):
         return
-    try:
+    rows = range(target.first, target.first + target.size)
+    texts: list[str] = []
+    with contextlib.suppress(Exception):  # no file, another one by now, a Python that shuts down: the figures stand
         source, first = inspect.getsourcelines(target.code)
         rows = range(first, first + len(source))
-    except Exception:  # no file, another one by now, or not Python: the figures are true all the same
-        rows = range(target.first, target.first + target.size)
-    texts = linecache.getlines(target.filename)
+        texts = linecache.getlines(target.filename)
 
     def size(number: int) -> str:
         return f"{round(number / _MIB, precision) + 0.0:{precision + 4}.{precision}f} MiB"  # + 0.0: no minus zero

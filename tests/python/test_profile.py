@@ -175,8 +175,8 @@ def test_a_profiled_callee_costs_its_caller_nothing(program: Program, version: t
 def test_another_code_is_its_callers_line(program: Program) -> None:
     done = program(
         HEAD + "def helper():\n"
-        "    kept = bytearray(MIB)\n"
-        "    gone = bytearray(7 * MIB)\n"
+        "    kept = bytearray(1048576)\n"
+        "    gone = bytearray(7340032)\n"
         "    return kept\n"
         "@exact\n"
         "def work():\n"
