@@ -402,8 +402,10 @@ static void pack_step(const struct page *page, struct history *history, uint32_t
   }
 }
 
-/* Packs every stride-th tick, the newest first.  -EFBIG where that is more than the page may hold. */
-static int pack_history(const struct page *page, uint32_t stride, struct bursar_buffer *out) {
+/* Packs every stride-th of the ticks that can be gone back to, the newest first.  -EFBIG where that is more than the page
+ * may hold. */
+static int pack_history(const struct page *page, const uint32_t *whole, uint32_t count, uint32_t stride,
+                        struct bursar_buffer *out) {
   const struct bursar_model *model = page->model;
   struct history history;
   int status = open_history(model, &history);
@@ -411,8 +413,8 @@ static int pack_history(const struct page *page, uint32_t stride, struct bursar_
     return status;
   uint32_t from = model->undo_count;
   uint32_t step = 0;
-  for (uint32_t left = model->tick_count; left > 0 && out->failed == 0;) {
-    uint32_t tick = left - 1;
+  for (uint32_t left = count; left > 0 && out->failed == 0;) {
+    uint32_t tick = whole[left - 1];
     pack_step(page, &history, ++step, from, tick, out);
     if (model->ticks[tick].first_undo < from)
       from = model->ticks[tick].first_undo;
@@ -422,36 +424,47 @@ static int pack_history(const struct page *page, uint32_t stride, struct bursar_
   return out->failed;
 }
 
-static int write_history(struct page *page) {
-  const struct bursar_model *model = page->model;
-  uint32_t stride = 1;
-  int status;
-  do {
+/* Packs into page->column with the smallest stride that fits; *stride is 0 where not even one step does. */
+static int fit_history(struct page *page, const uint32_t *whole, uint32_t count, uint32_t *stride) {
+  int status = -EFBIG;
+  for (*stride = 1; status == -EFBIG && *stride <= count; *stride *= 2) {
     bursar_buffer_free(&page->column);
     bursar_buffer_init(&page->column, BURSAR_HTML_HISTORY_MAX);
-    status = pack_history(page, stride, &page->column);
-    if (status == -EFBIG)
-      stride *= 2;
-  } while (status == -EFBIG && stride <= model->tick_count);
-  if (status != 0 && status != -EFBIG)
-    return status;
-  bool any = status == 0 && model->tick_count > 0;
-  if (!any)
-    begin_column(page); /* not even one step fits: the page then shows the peak and the end alone */
+    status = pack_history(page, whole, count, *stride, &page->column);
+    if (status == 0)
+      return 0;
+  }
+  *stride = 0;
+  begin_column(page); /* the page then shows the peak and the end alone */
+  return status == -EFBIG ? 0 : status;
+}
+
+static int write_history(struct page *page) {
+  const struct bursar_model *model = page->model;
+  uint32_t *whole = calloc((size_t)model->tick_count + 1, sizeof(*whole));
+  uint32_t count = 0;
+  uint32_t stride = 0;
+  if (!whole)
+    return -ENOMEM;
+  for (uint32_t i = 0; i < model->tick_count; i++)
+    if (model->ticks[i].whole)
+      whole[count++] = i;
+  int status = fit_history(page, whole, count, &stride);
   bursar_buffer_text(&page->out, ",\n\"undo\":{\"steps\":");
   end_column(page);
   uint32_t stops = 0;
   uint32_t last = 0;
   begin_column(page);
-  for (uint32_t tick = any ? (model->tick_count - 1) % stride : UINT32_MAX; tick < model->tick_count; tick += stride) {
-    add_number(&page->column, tick - last);
-    last = tick;
+  for (uint32_t i = stride > 0 ? (count - 1) % stride : count; i < count; i += stride) {
+    add_number(&page->column, whole[i] - last);
+    last = whole[i];
     stops++;
   }
   bursar_buffer_text(&page->out, ",\"ticks\":");
   end_column(page);
   bursar_buffer_format(&page->out, ",\"stops\":%" PRIu32 "}", stops);
-  return 0;
+  free(whole);
+  return status;
 }
 
 /* ---- facts ---- */
@@ -503,7 +516,8 @@ static void write_notes(struct page *page) {
     write_note(page, &first, line);
   }
   if (model->history_lossy)
-    write_note(page, &first, "The journal was full: instants other than the peak and the end are approximate.");
+    write_note(page, &first,
+               "The journal was full: the curve is exact, the stacks are known at the instants marked on it.");
   for (uint32_t i = 0; i < reader->note_count && i < BURSAR_READER_NOTES; i++)
     write_note(page, &first, reader->note[i]);
   bursar_buffer_char(&page->out, ']');

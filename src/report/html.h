@@ -13,7 +13,8 @@
  *           of sites that held something else there than one stop later (the newest: than in the last state), then for
  *           each, by index: site (delta), bytes and blocks there less those later (signed)
  *
- * Where the history would be larger than BURSAR_HTML_HISTORY_MAX, every second stop is left out, until it is not. */
+ * Ticks whose totals alone are known are no stops.  Where the history would be larger than BURSAR_HTML_HISTORY_MAX, every
+ * second stop is left out, until it is not. */
 #ifndef BURSAR_REPORT_HTML_H
 #define BURSAR_REPORT_HTML_H
 

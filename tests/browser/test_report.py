@@ -252,6 +252,14 @@ def test_a_thinned_history_goes_to_what_it_knows(make: Callable[..., Report], op
         shown = page.evaluate("bursarPage.points[bursarPage.point].tick")
         assert shown in stops and abs(shown - tick) == min(abs(stop - tick) for stop in stops)
         assert total(page) == report.truth["ticks"][shown]
+    page.focus("#timeline")
+    page.keyboard.press("Home")
+    seen = []
+    for _ in stops:
+        point = "bursarPage.points[Number(document.querySelector('#timeline').getAttribute('aria-valuenow'))]"
+        seen.append(page.evaluate(f"{point}.tick"))
+        page.keyboard.press("ArrowRight")
+    assert len(set(seen)) == len(stops), "each key press moves on, over what is not known"
 
 
 def test_zoom(make: Callable[..., Report], open_page: Callable[..., Page]) -> None:

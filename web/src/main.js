@@ -46,7 +46,8 @@ class Page {
   // ---- what is shown ----
 
   timePoints() {
-    const { ticks, sites, facts } = this.books;
+    const { ticks, sites, facts, rewind } = this.books;
+    const stops = new Set(rewind.stops);
     const byDomain = (values) => {
       const out = facts.domains.map(() => 0);
       for (let i = 0; i < sites.count; i++) out[sites.domain[i]] += values[i];
@@ -54,10 +55,12 @@ class Page {
     };
     const points = [];
     for (let i = 0; i < ticks.count; i++) {
-      points.push({ time: ticks.time[i], live: ticks.live.map((column) => column[i]), high: ticks.high[i], tick: i });
+      const known = stops.has(i) || i === facts.end_tick;
+      points.push({ time: ticks.time[i], live: ticks.live.map((column) => column[i]), high: ticks.high[i], tick: i, known });
     }
-    points.push({ time: facts.peak_time_s, live: byDomain(sites.peak), high: 0, tick: TICK_PEAK });
-    points.push({ time: Math.max(facts.run_s, facts.peak_time_s), live: byDomain(sites.last), high: 0, tick: TICK_LAST });
+    points.push({ time: facts.peak_time_s, live: byDomain(sites.peak), high: 0, tick: TICK_PEAK, known: true });
+    const ran = Math.max(facts.run_s, facts.peak_time_s);
+    points.push({ time: ran, live: byDomain(sites.last), high: 0, tick: TICK_LAST, known: true });
     const rank = (point) => (point.tick === TICK_LAST ? 2 : point.tick === TICK_PEAK ? 1 : 0);
     return points.sort((a, b) => a.time - b.time || rank(a) - rank(b) || a.tick - b.tick);
   }
@@ -187,8 +190,10 @@ class Page {
 
   setWeight(weight) {
     if (weight === "time" && this.point < 0) {
-      const peak = this.pointOf("peak");
-      this.pick(peak > 0 ? peak - 1 : peak + 1);
+      const peak = this.points[this.pointOf("peak")].time;
+      const others = this.points.filter((point) => point.known && point.tick !== TICK_PEAK);
+      others.sort((a, b) => Math.abs(a.time - peak) - Math.abs(b.time - peak));
+      this.pick(this.points.indexOf(others[0]));
       byId("timeline").focus();
       return;
     }
@@ -449,7 +454,9 @@ class Page {
       return;
     }
     const list = make("dl", { class: "facts" });
-    drawFacts(list, this.books.facts.domains.map((name, domain) => [name, bytes(point.live[domain])]));
+    const facts = this.books.facts.domains.map((name, domain) => [name, bytes(point.live[domain])]);
+    if (point.high > 1.005 * sum(point.live)) facts.push(["Most since the point before", bytes(point.high)]);
+    drawFacts(list, facts);
     const title = point.tick === TICK_PEAK ? "peak, " : "";
     tip.replaceChildren(make("strong", {}, `${title}${seconds(point.time)}: ${bytes(sum(point.live))}`), list);
     placeTip(tip, x, y);

@@ -1,7 +1,8 @@
 // timeline.js: memory over time, drawn by uPlot; a slider that picks the instant the other views show.
 
 class Timeline {
-  /** `points`: [{time, live: [by domain], tick}] in order of time; `on.pick(index)`. */
+  /** `points`: [{time, live: [by domain], high, tick, known}] in order of time: at the known ones one can look at the sites;
+   * `on.pick(index)`, `on.hover(point or null, x, y)`. */
   constructor(host, { points, peak, domains, on }) {
     this.host = host;
     this.points = points;
@@ -21,6 +22,7 @@ class Timeline {
   build() {
     const { points, domains } = this;
     const times = points.map((point) => point.time);
+    const most = points.map((point) => Math.max(point.high, sum(point.live)));
     // Stacked from the top: the whole first, so that each later area covers the part that is its own.
     const areas = domains.map((_, top) => points.map((point) => sum(point.live.slice(0, domains.length - top))));
     const series = domains.map((domain, top) => ({
@@ -29,6 +31,8 @@ class Timeline {
       fill: () => this.colour(`--domain-${domains.length - 1 - top}`),
       points: { show: false },
     }));
+    // What was held for a moment between two points, seen above the areas.
+    const between = { stroke: () => this.colour("--muted"), width: 1, dash: [2, 3], points: { show: false } };
     const axis = {
       stroke: () => this.colour("--muted"),
       grid: { stroke: () => this.colour("--rule"), width: 1 },
@@ -50,10 +54,10 @@ class Timeline {
           { ...axis, size: 24, gap: 4, space: 70, values: (plot, splits) => splits.map((time) => axisTime(time, splits.at(-1))) },
           { ...axis, size: 62, gap: 6, space: 28, splits: () => byteSplits(this.plot), values: (p, s) => s.map(axisBytes) },
         ],
-        series: [{}, ...series],
+        series: [{}, between, ...series],
         hooks: { draw: [(plot) => this.drawMarks(plot)] },
       },
-      [times, ...areas],
+      [times, most, ...areas],
       this.host,
     );
     this.plot.root.setAttribute("aria-hidden", "true");
@@ -91,6 +95,14 @@ class Timeline {
       pen.textAlign = toRight ? "left" : "right";
       pen.fillText(text, x + (toRight ? 8 : -8) * ratio, Math.max(top + 2 * ratio, y - 8 * ratio));
     }
+    // Where the sites are known at few of the instants, these are marked.
+    const known = this.points.filter((point) => point.known);
+    if (known.length < 0.5 * this.points.length) {
+      pen.fillStyle = this.colour("--line");
+      for (const { time } of known) {
+        pen.fillRect(plot.valToPos(time, "x", true) - ratio, top + height - 6 * ratio, 2 * ratio, 6 * ratio);
+      }
+    }
     if (this.picked >= 0) {
       const point = this.points[this.picked];
       const x = line(point.time, this.colour("--ring"), []);
@@ -123,14 +135,14 @@ class Timeline {
     this.plot.redraw(false, true);
   }
 
-  nearest(clientX) {
+  nearest(clientX, known) {
     const box = this.plot.over.getBoundingClientRect();
     const time = this.plot.posToVal(clientX - box.left, "x");
     let best = 0;
     let distance = Infinity;
     this.points.forEach((point, index) => {
       const away = Math.abs(point.time - time);
-      if (away < distance) {
+      if (away < distance && (point.known || !known)) {
         distance = away;
         best = index;
       }
@@ -146,7 +158,7 @@ class Timeline {
     const { host } = this;
     const { over } = this.plot;
     let held = false;
-    const pick = (event) => this.on.pick(this.nearest(event.clientX));
+    const pick = (event) => this.on.pick(this.nearest(event.clientX, true));
     over.addEventListener("pointerdown", (event) => {
       held = true;
       over.setPointerCapture(event.pointerId);
@@ -154,14 +166,15 @@ class Timeline {
     });
     over.addEventListener("pointermove", (event) => {
       if (held) pick(event);
-      const point = this.points[this.nearest(event.clientX)];
+      const point = this.points[this.nearest(event.clientX, false)];
       this.on.hover(point, event.clientX, event.clientY);
     });
     for (const name of ["pointerup", "pointercancel"]) over.addEventListener(name, () => (held = false));
     over.addEventListener("pointerleave", () => this.on.hover(null, 0, 0));
     host.addEventListener("keydown", (event) => {
-      const last = this.points.length - 1;
-      const here = this.picked < 0 ? last : this.picked;
+      const known = this.points.flatMap((point, index) => (point.known ? [index] : []));
+      const last = known.length - 1;
+      const here = this.picked < 0 ? last : known.findIndex((index) => index >= this.picked);
       const page = Math.max(1, Math.round(last / 10));
       const to = {
         ArrowLeft: here - 1, ArrowDown: here - 1, ArrowRight: here + 1, ArrowUp: here + 1,
@@ -169,7 +182,7 @@ class Timeline {
       }[event.key];
       if (to === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
-      this.on.pick(Math.min(last, Math.max(0, to)));
+      this.on.pick(known[Math.min(last, Math.max(0, to))]);
     });
   }
 }
