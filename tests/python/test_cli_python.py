@@ -372,6 +372,33 @@ def test_children_are_followed_where_asked(
     assert not with_site(own, path, 7)
 
 
+def test_following_changes_nothing_that_a_caller_sees(
+    execute: Run, bursar: Run, python: str, program: Callable[[str], Path], ledger: Path, facts: Facts
+) -> None:
+    path = program("""
+        import concurrent.futures, multiprocessing, subprocess, sys
+        def work(n):
+            return len(bytes(n * 1_000_000))
+        if __name__ == "__main__":
+            for how in ("fork", "spawn", "forkserver"):
+                with multiprocessing.get_context(how).Pool(2) as pool:
+                    print(how, pool.map(work, range(4)))
+            with concurrent.futures.ProcessPoolExecutor(2) as pool:
+                print(list(pool.map(work, range(4))))
+            print(subprocess.run([sys.executable, "-c", "import sys; print(1); sys.exit(3)"]).returncode, flush=True)
+            sys.exit(4)
+    """)
+    plain = execute(python, path)
+    kept = bursar("run", "-o", ledger, "--follow-fork", path)
+    assert (kept.returncode, kept.stdout) == (plain.returncode, plain.stdout)
+    assert own_stderr(kept) == own_stderr(plain)
+    assert kept.stderr.count("bursar: ") == 1, "the program's summary, and none of its children's"
+    children = list(ledger.parent.glob("test.bursar.*"))
+    assert len(children) >= 6
+    for child in children:
+        assert facts(child)["allocations"] > 0
+
+
 def test_children_are_left_alone_otherwise(
     bursar: Run, program: Callable[[str], Path], ledger: Path, facts: Facts
 ) -> None:
