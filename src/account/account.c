@@ -229,6 +229,8 @@ static bool was_parked(const void *p) {
   for (struct bursar_recent *recent = bursar_account.recents; recent; recent = recent->next)
     if (recent->last == p) {
       recent->last = NULL;
+      bursar_account.parked -= recent->unwatched;
+      recent->unwatched = false;
       return true;
     }
   return false;
@@ -239,7 +241,8 @@ void bursar_account_switch_gil(struct bursar_recent *recent) {
   if (account->recent == recent)
     return;
   if (account->recent && account->last) {
-    account->parked += !bursar_live_watch(account->last); /* too small for a mark: all small ones are asked for then */
+    account->recent->unwatched = !bursar_live_watch(account->last); /* too small for a mark: all ends are looked at then */
+    account->parked += account->recent->unwatched;
     account->recent->last = account->last;
   }
   account->last = recent ? recent->last : NULL;
@@ -247,6 +250,8 @@ void bursar_account_switch_gil(struct bursar_recent *recent) {
   if (!recent)
     return;
   recent->last = NULL;
+  account->parked -= recent->unwatched;
+  recent->unwatched = false;
   if (account->within > 1 && !recent->ring)
     recent->ring = bursar_pool_take(BURSAR_RECENT_MAX * sizeof *recent->ring);
 }
@@ -258,10 +263,8 @@ static uint64_t intent_of(uint32_t number, uint64_t size) {
 static void tell_watcher(const void *p, const struct bursar_record *record, struct bursar_site *site) {
   if (record->watched)
     bursar_account.provider.block_ended(p);
-  if (site && (record->watched || bursar_account.parked) && was_parked(p)) {
+  if (site && (record->watched || bursar_account.parked) && was_parked(p))
     site->temporaries++;
-    bursar_account.parked -= bursar_account.parked && !record->watched;
-  }
 }
 
 static void note_temporary(const void *p, struct bursar_site *site) {
@@ -338,10 +341,11 @@ void bursar_account_free_gil(void *p, unsigned domain) {
     bursar_account_retire_gil(p, record, domain);
 }
 
-/* p was handed out again though its block was never seen to end: somebody freed it behind the hooks. */
-static void end_unseen(void *p) {
+/* p was handed out again though the block there was never seen to end: somebody freed it behind the hooks. */
+static void end_unseen(const void *p) {
+  const void *block = bursar_live_owner(p);
   struct bursar_record record;
-  if (!bursar_live_take(p, &record))
+  if (!block || !bursar_live_take(block, &record))
     return;
   unsigned domain = BURSAR_DOMAIN_RAW;
   if (record.number && record.number <= counts()->sites) {
@@ -350,7 +354,7 @@ static void end_unseen(void *p) {
     domain = facts[record.number - 1].domain;
     counts()->reused_blocks++;
   }
-  retire(p, record, domain);
+  retire(block, record, domain);
 }
 
 void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domain) {
@@ -363,6 +367,8 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
   if (bursar_hot_alloc(p, size, tag, domain)) /* it was only the epoch */
     return;
   end_unseen(p);
+  if (size > 16)
+    end_unseen((const char *)p + 16);
   if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = number}))
     return;
   if (site->epoch != BURSAR_BOOKS->epoch)
@@ -382,7 +388,9 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
 static void free_lane_moved(int64_t bytes) {
   add(&bursar_account.free_events, 1);
   __atomic_fetch_sub(&bursar_account.trigger, bytes, __ATOMIC_RELAXED);
-  uint64_t total = (uint64_t)bursar_account_live(), seen = load(&BURSAR_BOOKS->free_high);
+  /* Before a free there was more: the greatest total may be the one that it ends. */
+  uint64_t total = (uint64_t)bursar_account_live() + (bytes < 0 ? (uint64_t)-bytes : 0);
+  uint64_t seen = load(&BURSAR_BOOKS->free_high);
   while ((int64_t)total > (int64_t)seen &&
          !__atomic_compare_exchange_n(&BURSAR_BOOKS->free_high, &seen, total, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
     ;
@@ -405,6 +413,16 @@ void bursar_account_alloc_free(void *p, size_t size, unsigned domain) {
   free_lane_moved((int64_t)size);
 }
 
+/* The first free outside the GIL after a peak: what such frees were at the peak is saved before it counts. */
+static void save_remote_peak(struct bursar_site_facts *facts) {
+  uint32_t epoch = (uint32_t)load(&BURSAR_BOOKS->peak_epoch);
+  if (__atomic_load_n(&facts->remote_epoch, __ATOMIC_ACQUIRE) == epoch)
+    return;
+  __atomic_store_n(&facts->remote_peak_bytes, load(&facts->remote_free_bytes), __ATOMIC_RELAXED);
+  __atomic_store_n(&facts->remote_peak_frees, (uint32_t)load(&facts->remote_frees), __ATOMIC_RELAXED);
+  __atomic_store_n(&facts->remote_epoch, epoch, __ATOMIC_RELEASE);
+}
+
 void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain) {
   if (!bursar_account.active || !record.number || record.number > counts()->sites)
     return;
@@ -418,6 +436,7 @@ void bursar_account_retire_free(const void *p, struct bursar_record record, unsi
     struct bursar_site_facts *facts =
         (struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS] + (record.number - 1);
     __atomic_store_n(&bursar_account.remote_any, true, __ATOMIC_RELAXED);
+    save_remote_peak(facts);
     tally = &BURSAR_BOOKS->remote[domain];
     add(&facts->remote_free_bytes, record.size);
     add(&facts->remote_frees, 1);

@@ -21,12 +21,13 @@
 #include "ledger/layout.h"
 #include "ledger/writer.h"
 
-/* The last blocks that a thread allocated, for temporaries.  Owned by the thread's record in the provider. */
+/* The last blocks that a thread allocated, for temporaries.  Owned by the thread's record in the provider, zeroed at first. */
 #define BURSAR_RECENT_MAX 1024u
 struct bursar_recent {
   const void *last; /* while the thread is not at hand; else bursar_account.last holds it */
   const void **ring; /* for --temporary-within above 1 */
   uint32_t at;
+  bool unwatched; /* last's end will not be told */
   struct bursar_recent *next;
 };
 

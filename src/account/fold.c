@@ -49,10 +49,7 @@ static unsigned weight(uint32_t index, const struct totals *totals) {
   struct bursar_site *site = &bursar_account.sites[index];
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site); /* peak_bytes is then what it held at the peak */
-  uint64_t live = site->alloc_bytes - site->free_bytes, blocks;
-  if (bursar_account.remote_any)
-    bursar_sites_less_remote(site, &live, &blocks);
-  unsigned parts[] = {bits_of_share(live, totals->live), bits_of_share(site->peak_bytes, totals->peak),
+  unsigned parts[] = {bits_of_share(bursar_sites_now(site).bytes, totals->live), bits_of_share(site->peak_bytes, totals->peak),
                       bits_of_share(site->alloc_bytes, totals->bytes), bits_of_share(site->allocs, totals->allocs)};
   unsigned most = 0;
   for (unsigned i = 0; i < 4; i++)

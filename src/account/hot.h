@@ -64,10 +64,12 @@ static inline __attribute__((always_inline)) bool bursar_hot_alloc(void *p, size
     return false;
   uint32_t *cell = leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1));
   struct bursar_site *site = bursar_hot_site(tag);
-  /* A cell that is taken: the block's end was never seen.  Another epoch: what the site held must be saved first. */
-  if (BURSAR_UNLIKELY(*cell) || BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch))
+  /* A cell that is taken: a block's end was never seen.  Another epoch: what the site held must be saved first. */
+  uint64_t entry;
+  memcpy(&entry, cell, sizeof entry);
+  if (BURSAR_UNLIKELY(entry) || BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch))
     return false;
-  uint64_t entry = (uint64_t)size << 32 | tag;
+  entry = (uint64_t)size << 32 | tag;
   bursar_account.last = p;
   bursar_hot_credit(site, entry, size, domain);
   memcpy(cell, &entry, sizeof entry);

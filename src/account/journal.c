@@ -126,27 +126,32 @@ static void begin_anew(void) {
   counts()->journal = to;
 }
 
-void bursar_journal_touch(struct bursar_site *site) {
-  struct bursar_books *books = BURSAR_BOOKS;
-  uint64_t bytes = site->alloc_bytes - site->free_bytes, blocks = site->allocs - site->frees;
-  if (BURSAR_UNLIKELY(__atomic_load_n(&bursar_account.remote_any, __ATOMIC_RELAXED)))
-    bursar_sites_less_remote(site, &bytes, &blocks);
-  if (site->tick != (uint32_t)books->tick) {
-    unsigned half = counts()->journal;
-    uint32_t at = counts()->undos[half];
-    if (BURSAR_LIKELY(((uint64_t)at + 1) * sizeof(struct bursar_undo) <= bursar_account.writer.have[undo_region(half)]) ||
-        (undo_room(1) && (half = counts()->journal, at = counts()->undos[half], true))) {
-      undos(half)[at] = (struct bursar_undo){bursar_sites_index(site), clamp32(blocks), bytes};
-      BURSAR_IN_ORDER();
-      counts()->undos[half] = at + 1;
-    } else {
+static void record(const struct bursar_site *site) {
+  struct bursar_holding now = bursar_sites_now(site);
+  unsigned half = counts()->journal;
+  if (((uint64_t)counts()->undos[half] + 1) * sizeof(struct bursar_undo) > bursar_account.writer.have[undo_region(half)]) {
+    if (!undo_room(1)) {
       counts()->lost_undos++;
+      return;
     }
+    half = counts()->journal;
+  }
+  uint32_t at = counts()->undos[half];
+  undos(half)[at] = (struct bursar_undo){bursar_sites_index(site), clamp32(now.blocks), now.bytes};
+  BURSAR_IN_ORDER();
+  counts()->undos[half] = at + 1;
+}
+
+void bursar_journal_touch(struct bursar_site *site) {
+  const struct bursar_books *books = BURSAR_BOOKS;
+  if (site->tick != (uint32_t)books->tick) {
+    record(site);
     site->tick = (uint32_t)books->tick;
   }
   if (site->epoch < books->peak_epoch) {
-    site->peak_bytes = bytes;
-    site->peak_blocks = clamp32(blocks);
+    struct bursar_holding peak = bursar_sites_at_peak(site);
+    site->peak_bytes = peak.bytes;
+    site->peak_blocks = clamp32(peak.blocks);
   }
   BURSAR_IN_ORDER();
   site->epoch = books->epoch;

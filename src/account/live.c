@@ -219,6 +219,24 @@ bool bursar_live_holds(const void *p) {
   return cell && *cell;
 }
 
+const void *bursar_live_owner(const void *p) {
+  if (!bursar_live_holds(p))
+    return NULL;
+  if (!aligned(p))
+    return p;
+  /* A size looks like a record: only from an empty cell on is it known which is which. */
+  const uint32_t *cell = bursar_live_cell(p), *at = cell, *next;
+  const uint32_t *leaf = cell - (((uintptr_t)p >> 4) & (BURSAR_LEAF_CELLS - 1));
+  while (at > leaf && at[-1])
+    at--;
+  for (;; at = next) {
+    bool sized = (*at & BURSAR_CELL_BIG) && *at >> BURSAR_CELL_SHIFT;
+    next = at + (!sized ? 1 : *at & BURSAR_CELL_HUGE ? 4 : 2);
+    if (next > cell)
+      return (const char *)p - (cell - at) * 16;
+  }
+}
+
 bool bursar_live_watch(const void *p) {
   if (!aligned(p))
     return false;

@@ -64,6 +64,8 @@ bool bursar_live_put(const void *p, struct bursar_record record);
 bool bursar_live_take(const void *p, struct bursar_record *out);
 /* Marks the block (or the address, where the block is not ours) so that its end is reported.  False: no such luck. */
 bool bursar_live_watch(const void *p);
+/* The block whose cells the address falls into: one that began there or just before, whose end was never seen.  NULL: none. */
+const void *bursar_live_owner(const void *p);
 /* Is a block booked here? */
 bool bursar_live_holds(const void *p);
 /* Writes numbers[n] for each block's number n, where that is not 0.  Main GIL; blocks that other threads free or take at that

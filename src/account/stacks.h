@@ -37,7 +37,13 @@ void bursar_stacks_rebuild(void);
 uint32_t bursar_stacks_vacant(void);
 
 uint32_t bursar_sites_index(const struct bursar_site *site);
-/* Takes the frees that were made outside the GIL off what a site seems to hold. */
-void bursar_sites_less_remote(const struct bursar_site *site, uint64_t *bytes, uint64_t *blocks);
+/* What a site holds: the frees that were made outside the GIL are taken off. */
+struct bursar_holding {
+  uint64_t bytes;
+  uint64_t blocks;
+};
+struct bursar_holding bursar_sites_now(const struct bursar_site *site);
+/* The same at the peak, for a site that has not been touched since. */
+struct bursar_holding bursar_sites_at_peak(const struct bursar_site *site);
 
 #endif

@@ -202,6 +202,9 @@ struct bursar_site_facts {
   uint32_t created; /* low word of the tick after which it was made: up to and at that tick it held nothing */
   uint64_t remote_free_bytes; /* frees of this site's blocks made outside the GIL: subtract these too */
   uint64_t remote_frees;
+  uint64_t remote_peak_bytes; /* what these two were at the peak, if remote_epoch is books.peak_epoch's low word; else the */
+  uint32_t remote_peak_frees; /* same as now.  Saved before the first such free after a peak. */
+  uint32_t remote_epoch;
 };
 
 /* Totals at an instant, both lanes.  Ticks are in order of time; the last change of state is after the last tick. */

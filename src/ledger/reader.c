@@ -225,8 +225,13 @@ static int copy_journal(struct opening *o) {
   struct bursar_reader *reader = o->reader;
   for (int attempt = 0;; attempt++) {
     uint32_t half = o->head.counts.journal & 1, notes = reader->note_count;
-    int status = copy_items(o, half ? BURSAR_REGION_TICKS_B : BURSAR_REGION_TICKS_A, o->head.counts.ticks[half],
-                            sizeof *reader->tick, "points in time", &reader->tick, &reader->ticks);
+    uint32_t ticks = o->head.counts.ticks[half];
+    if (ticks > BURSAR_TICKS_MAX) {
+      note(reader, "the number of points in time is damaged: there are at most %u", BURSAR_TICKS_MAX);
+      ticks = BURSAR_TICKS_MAX;
+    }
+    int status = copy_items(o, half ? BURSAR_REGION_TICKS_B : BURSAR_REGION_TICKS_A, ticks, sizeof *reader->tick,
+                            "points in time", &reader->tick, &reader->ticks);
     if (status == 0)
       status = copy_items(o, half ? BURSAR_REGION_UNDO_B : BURSAR_REGION_UNDO_A, o->head.counts.undos[half],
                           sizeof *reader->undo, "journal records", &reader->undo, &reader->undos);
@@ -309,6 +314,7 @@ static bool check_counters(struct bursar_site *site, struct bursar_site_facts *f
   uint64_t freed = site->free_bytes + facts->remote_free_bytes, frees = site->frees + facts->remote_frees;
   if (site->alloc_bytes > SANE_BYTES || site->allocs > SANE_BYTES || site->free_bytes > SANE_BYTES ||
       site->frees > SANE_BYTES || facts->remote_free_bytes > SANE_BYTES || facts->remote_frees > SANE_BYTES ||
+      facts->remote_peak_bytes > facts->remote_free_bytes || facts->remote_peak_frees > facts->remote_frees ||
       site->peak_bytes > SANE_BYTES || site->temporaries > SANE_BYTES)
     return false;
   if (freed <= site->alloc_bytes && frees <= site->allocs)

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -496,12 +495,11 @@ static void write_note(struct page *page, bool *first, const char *text) {
   *first = false;
 }
 
-/* What a reader must know before believing the figures. */
+/* What a reader must know before believing the figures.  What was folded, the page says from the facts. */
 static void write_notes(struct page *page) {
   const struct bursar_model *model = page->model;
   const struct bursar_reader *reader = model->reader;
   bool first = true;
-  char line[BURSAR_READER_NOTE];
   bursar_buffer_text(&page->out, ",\"notes\":[");
   if (reader->life == BURSAR_LIFE_CUT)
     write_note(page, &first,
@@ -510,14 +508,6 @@ static void write_notes(struct page *page) {
     write_note(page, &first, "The program was still running: this is its state when the report was written.");
   if (reader->life == BURSAR_LIFE_BROKEN)
     write_note(page, &first, "The books stopped for want of space: what the program did later is not in them.");
-  if (model->folded_sites > 0) {
-    snprintf(line, sizeof(line), "The ledger was full: %" PRIu64 " rare stacks are charged to their callers.",
-             model->folded_sites);
-    write_note(page, &first, line);
-  }
-  if (model->history_lossy)
-    write_note(page, &first,
-               "The journal was full: the curve is exact, the stacks are known at the instants marked on it.");
   for (uint32_t i = 0; i < reader->note_count && i < BURSAR_READER_NOTES; i++)
     write_note(page, &first, reader->note[i]);
   bursar_buffer_char(&page->out, ']');
@@ -575,6 +565,7 @@ static void write_facts(struct page *page) {
     fact_number(page, "end_tick", end - 1);
   else
     bursar_buffer_text(&page->out, ",\"end_tick\":null");
+  bursar_buffer_text(&page->out, model->history_lossy ? ",\"history_lossy\":true" : ",\"history_lossy\":false");
   write_notes(page);
   bursar_buffer_char(&page->out, '}');
 }

@@ -107,6 +107,10 @@ static struct bursar_held held_at_peak(const struct bursar_reader *reader, uint3
     return held_last(reader, i);
   if (i < BURSAR_SITE_FIRST)
     return (struct bursar_held){reader->books.peak_free_bytes[i], reader->books.peak_free_blocks[i]};
+  const struct bursar_site_facts *facts = &reader->facts[i];
+  if (site->epoch < reader->books.peak_epoch && facts->remote_epoch == (uint32_t)reader->books.peak_epoch)
+    return (struct bursar_held){site->alloc_bytes - site->free_bytes - facts->remote_peak_bytes,
+                                site->allocs - site->frees - facts->remote_peak_frees};
   if (site->epoch < reader->books.peak_epoch)
     return held_last(reader, i);
   return (struct bursar_held){site->peak_bytes, site->peak_blocks};
@@ -172,13 +176,14 @@ static void load_undos(struct loading *l) {
   for (uint32_t tick = 0; tick < reader->ticks; tick++) {
     uint32_t end = tick + 1 < reader->ticks ? reader->tick[tick + 1].first_undo : reader->undos;
     model->ticks[tick].first_undo = out;
+    /* Births first: where intervals were merged, the site may have left a record in a later one of them. */
+    for (uint32_t site = first_born[tick]; site != NONE; site = l->next_born[site])
+      model->undos[out++] = (struct bursar_model_undo){.site = l->index_of[site]};
     for (uint32_t i = reader->tick[tick].first_undo; i < end; i++) {
       const struct bursar_undo *from = &reader->undo[i];
       model->undos[out].site = from->site == NONE || from->site < BURSAR_SITE_FIRST ? NONE : l->index_of[from->site];
       model->undos[out++].held = (struct bursar_held){from->bytes, from->blocks};
     }
-    for (uint32_t site = first_born[tick]; site != NONE; site = l->next_born[site])
-      model->undos[out++] = (struct bursar_model_undo){.site = l->index_of[site]};
   }
   model->undo_count = out;
 }

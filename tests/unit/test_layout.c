@@ -25,8 +25,9 @@ int main(void) {
   EQ(sizeof(struct bursar_site), 64);
   EQ(offsetof(struct bursar_site, peak_bytes), 32);
   EQ(offsetof(struct bursar_site, epoch), 48);
-  EQ(sizeof(struct bursar_site_facts), 32);
+  EQ(sizeof(struct bursar_site_facts), 48);
   EQ(offsetof(struct bursar_site_facts, remote_free_bytes), 16);
+  EQ(offsetof(struct bursar_site_facts, remote_peak_bytes), 32);
   EQ(sizeof(struct bursar_tick), 96);
   EQ(offsetof(struct bursar_tick, first_undo), 88);
   EQ(sizeof(struct bursar_undo), 16);
