@@ -182,9 +182,9 @@ def test_another_code_is_its_callers_line(program: Program) -> None:
         "def work():\n"
         "    a = helper()\n"
         "    return a\n"
-        "work(); work()\n"
+        "for _ in range(4): work()  # 3.14 keeps 128 bytes for each function at its second call\n"
     )
-    table = tables(done)[1]
+    table = tables(done)[3]
     assert table.rows["a = helper()"].increment == MIB + SIZE
     assert len(table.rows) == 3  # the helper's lines are not there
 
