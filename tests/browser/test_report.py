@@ -46,14 +46,14 @@ def build_folder() -> Path:
 
 @functools.cache
 def tool(name: str) -> Path:
-    """A test tool of the Meson build, brought up to date."""
+    """A program of the Meson build, brought up to date: one of this folder, or src/cli/bursar."""
     folder = build_folder()
     if not (folder / "build.ninja").exists():
         pytest.fail(f"{folder} is not built: run `make build`")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ninja = shutil.which("ninja", path=path)
     assert ninja, "ninja is not installed: run `make build`"
-    target = f"tests/browser/{name}"
+    target = name if "/" in name else f"tests/browser/{name}"
     done = subprocess.run(
         [ninja, "-C", folder, target], env=dict(os.environ, PATH=path), capture_output=True, text=True, check=False
     )
@@ -654,6 +654,24 @@ def test_damaged_data_is_said_in_one_line(make: Callable[..., Report], browser: 
     page.goto((tmp_path / "damaged.html").as_uri())
     assert "data of schema 99, and this page reads 1" in page.inner_text("#failed")
     page.close()
+
+
+def test_a_killed_program_is_said(make: Callable[..., Report], open_page: Callable[..., Page], tmp_path: Path) -> None:
+    whole = make(3000)
+    page = open_page(whole)
+    assert page.locator("#notes").is_hidden()
+    ledger = tmp_path / "killed.bursar"
+    raw = bytearray((whole.path.parent / "made.bursar").read_bytes())
+    raw[12288:12292] = (1).to_bytes(4, "little")  # the state in layout.h: open, with nobody there to write
+    ledger.write_bytes(raw)
+    out = tmp_path / "killed.html"
+    command = [tool("src/cli/bursar"), "report", ledger, "--format", "html", "-o", out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = open_page(Report(out, whole.truth))
+    assert "ended without closing its books" in page.inner_text("#notes")
+    assert "not complete (killed)" in page.inner_text("#ledger")
+    assert total(page) == whole.truth["peak_bytes"]
 
 
 def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:

@@ -390,7 +390,7 @@ class Page {
   }
 
   drawFacts() {
-    const { facts, codes } = this.books;
+    const { facts } = this.books;
     document.title = `${shorten(printable(facts.program), 60)} · memory · bursar`;
     byId("program").textContent = shorten(printable(facts.program), 120);
     byId("program").title = shorten(printable(facts.main_file || facts.program), 400);
@@ -404,7 +404,9 @@ class Page {
     byId("temporary-note").textContent = `${percent(facts.temporary_allocations, facts.allocations)} of allocations`;
     byId("notes").replaceChildren(...facts.notes.map((note) => make("li", {}, printable(note))));
     byId("notes").hidden = facts.notes.length === 0;
-    drawFactsList(facts, codes);
+    byId("remarks").textContent = remarks(facts).join(" ");
+    byId("remarks").hidden = byId("remarks").textContent === "";
+    drawFactsList(facts);
   }
 
   drawDomains() {
@@ -606,6 +608,16 @@ function drawFactsList(facts) {
     ["Temporary means", temporaryMeans(facts.temporary_within)],
     ["Written by", `bursar ${printable(facts.bursar_version || "")}`],
   ]);
+}
+
+/** What was made coarser to keep the ledger small: no error, and good to know. */
+function remarks(facts) {
+  const out = [];
+  if (facts.folded_sites > 0) {
+    out.push(`To keep the ledger small, ${count(facts.folded_sites)} light stacks are charged to one of their callers.`);
+  }
+  if (facts.history_lossy) out.push("The curve is exact; the stacks are known at the instants marked on it.");
+  return out;
 }
 
 function temporaryMeans(within) {
