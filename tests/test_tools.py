@@ -22,6 +22,8 @@ def test_each_case_is_counted_once(tmp_path: Path) -> None:
     report.write_text(JUNIT)
     assert read_junit(report, 1) == Tally(passed=2, failed=2, skipped=1)
     assert str(read_junit(report, 1)) == "2 passed, 2 failed, 1 skipped"
+    report.write_text(JUNIT.replace('"a"', '"it has \x1b[0m"'))
+    assert read_junit(report, 1) == Tally(passed=2, failed=2, skipped=1)
 
 
 def test_a_run_that_died_is_a_failure(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def sanitized(name: str, sanitizers: str, **options: str) -> Tally:
     if compiled.failed:
         return compiled
     os.environ.update(options)
-    return run_meson(folder, "--timeout-multiplier", "5")
+    return run_meson(folder, "--timeout-multiplier", "20")
 
 
 def step_asan() -> Tally:
