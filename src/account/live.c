@@ -252,18 +252,41 @@ bool bursar_live_watch(const void *p) {
   return true;
 }
 
+#define PAGE_CELLS (BURSAR_PRIM_PAGE / sizeof(uint32_t))
+#define LEAF_PAGES (BURSAR_LEAF_CELLS / PAGE_CELLS)
+
+/* The next cell from i on that may hold something.  Pages that were never touched are passed over unread. */
+static uint32_t skip_empty(const uint32_t *leaf, const unsigned char *touched, uint32_t i) {
+  while (i % 8 == 0 && i < BURSAR_LEAF_CELLS) {
+    if (i % PAGE_CELLS == 0 && !(touched[i / PAGE_CELLS] & 1)) {
+      i += PAGE_CELLS;
+      continue;
+    }
+    if (load64(leaf + i) | load64(leaf + i + 2) | load64(leaf + i + 4) | load64(leaf + i + 6))
+      break;
+    i += 8;
+  }
+  return i;
+}
+
+static void renumber_leaf(uint32_t *leaf, const uint32_t *numbers, uint32_t count) {
+  unsigned char touched[LEAF_PAGES];
+  bursar_prim_resident(leaf, BURSAR_LEAF_CELLS * sizeof *leaf, touched);
+  for (uint32_t i = 0; (i = skip_empty(leaf, touched, i)) < BURSAR_LEAF_CELLS; i++) {
+    uint32_t low = __atomic_load_n(&leaf[i], __ATOMIC_RELAXED), number = low >> BURSAR_CELL_SHIFT;
+    if (!low)
+      continue;
+    uint64_t size = number ? decode(leaf + i).size : 0;
+    if (number < count && numbers[number])
+      (void)__atomic_compare_exchange_n(&leaf[i], &low, (low & BURSAR_CELL_LOW) | numbers[number] << BURSAR_CELL_SHIFT, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    i += size > 16 ? (uint32_t)((size + 15) / 16 - 1) : 0;
+  }
+}
+
 void bursar_live_renumber(const uint32_t *numbers, uint32_t count) {
   for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next)
-    for (uint32_t i = 0; i < BURSAR_LEAF_CELLS; i++) {
-      uint32_t low = __atomic_load_n(&leaf[i], __ATOMIC_RELAXED), number = low >> BURSAR_CELL_SHIFT;
-      if (!low)
-        continue;
-      if (number < count && numbers[number])
-        (void)__atomic_compare_exchange_n(&leaf[i], &low, (low & BURSAR_CELL_LOW) | numbers[number] << BURSAR_CELL_SHIFT, false,
-                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-      uint64_t size = number ? decode(leaf + i).size : 0;
-      i += size > 16 ? (uint32_t)((size + 15) / 16 - 1) : 0;
-    }
+    renumber_leaf(leaf, numbers, count);
   lock_odds();
   for (size_t i = 0; i < odd_slots; i++)
     if (odds[i].address > 1 && odds[i].number < count && numbers[odds[i].number])

@@ -31,8 +31,9 @@ static struct bursar_site_facts *facts_base(void) {
 }
 
 static uint32_t mix(uint64_t a, uint64_t b) {
-  uint64_t h = (a ^ b << 32 ^ b >> 7) * 0x9E3779B97F4A7C15ull;
-  return (uint32_t)(h >> 32 ^ h);
+  uint64_t h = a * 0x9E3779B97F4A7C15ull + b * 0xD6E8FEB86659FD93ull;
+  h ^= h >> 32;
+  return (uint32_t)(h * 0xD6E8FEB86659FD93ull >> 32);
 }
 
 static uint32_t hash_text(const char *text, size_t bytes) {

@@ -36,6 +36,9 @@ int bursar_prim_shared_file(pid_t pid, unsigned skip, char *path, size_t room);
  * `writable`: zero pages on first touch; otherwise no access until something is mapped over it. */
 void *bursar_prim_reserve(size_t bytes, bool writable);
 void bursar_prim_release(void *at, size_t bytes);
+#define BURSAR_PRIM_PAGE 4096u
+/* For each page of a reservation a byte whose lowest bit says whether there is memory behind it; 1 where it cannot be known. */
+void bursar_prim_resident(const void *at, size_t bytes, unsigned char *pages);
 /* Gives the memory behind a writable reservation back; it reads as zero again.  The address space stays. */
 void bursar_prim_discard(void *at, size_t bytes);
 /* Maps [offset, offset + bytes) of the file shared and writable over a reservation. */

@@ -402,3 +402,10 @@ void bursar_prim_discard(void *at, size_t bytes) {
   madvise(at, bytes, MADV_DONTNEED);
   errno = kept;
 }
+
+void bursar_prim_resident(const void *at, size_t bytes, unsigned char *pages) {
+  int kept = errno;
+  if (mincore((void *)(uintptr_t)at, bytes, pages) != 0)
+    memset(pages, 1, bytes / BURSAR_PRIM_PAGE);
+  errno = kept;
+}
