@@ -16,7 +16,7 @@
 #define MARKS 32
 
 struct bursar_account bursar_account;
-union bursar_books_page bursar_books_page __attribute__((aligned(BURSAR_PAGE)));
+union bursar_account_page bursar_account_page __attribute__((aligned(BURSAR_PAGE)));
 
 static struct {
   bool open;
@@ -80,7 +80,7 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
     return bursar_error_set(error, BURSAR_MISUSE, "the books are already open");
   /* The ledger of an earlier start stayed mapped, for threads that were in the middle of an event when it was stopped. */
   bursar_writer_close(&account->writer);
-  memset(&bursar_books_page, 0, sizeof bursar_books_page);
+  memset(&bursar_account_page, 0, sizeof bursar_account_page);
   if (bursar_live_init() != 0)
     return bursar_error_set(error, BURSAR_FAILED, "no address space for the table of live blocks (ulimit -v): raise it");
   int status = bursar_writer_open(&account->writer, settings->path, settings->cap, BURSAR_BOOKS, error);

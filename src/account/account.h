@@ -64,11 +64,11 @@ struct bursar_account {
 };
 
 extern struct bursar_account bursar_account;
-extern union bursar_books_page {
+extern union bursar_account_page {
   struct bursar_books books;
   unsigned char page[BURSAR_PAGE];
-} bursar_books_page;
-#define BURSAR_BOOKS (&bursar_books_page.books)
+} bursar_account_page;
+#define BURSAR_BOOKS (&bursar_account_page.books)
 
 struct bursar_settings {
   const char *path;    /* a ledger that bursar_place_create made */

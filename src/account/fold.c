@@ -49,7 +49,7 @@ static unsigned weight(uint32_t index, const struct totals *totals) {
   struct bursar_site *site = &bursar_account.sites[index];
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site); /* peak_bytes is then what it held at the peak */
-  unsigned parts[] = {bits_of_share(bursar_sites_now(site).bytes, totals->live), bits_of_share(site->peak_bytes, totals->peak),
+  unsigned parts[] = {bits_of_share(bursar_stacks_sites_now(site).bytes, totals->live), bits_of_share(site->peak_bytes, totals->peak),
                       bits_of_share(site->alloc_bytes, totals->bytes), bits_of_share(site->allocs, totals->allocs)};
   unsigned most = 0;
   for (unsigned i = 0; i < 4; i++)

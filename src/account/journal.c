@@ -127,7 +127,7 @@ static void begin_anew(void) {
 }
 
 static void record(const struct bursar_site *site) {
-  struct bursar_holding now = bursar_sites_now(site);
+  struct bursar_holding now = bursar_stacks_sites_now(site);
   unsigned half = counts()->journal;
   if (((uint64_t)counts()->undos[half] + 1) * sizeof(struct bursar_undo) > bursar_account.writer.have[undo_region(half)]) {
     if (!undo_room(1)) {
@@ -137,7 +137,7 @@ static void record(const struct bursar_site *site) {
     half = counts()->journal;
   }
   uint32_t at = counts()->undos[half];
-  undos(half)[at] = (struct bursar_undo){bursar_sites_index(site), clamp32(now.blocks), now.bytes};
+  undos(half)[at] = (struct bursar_undo){bursar_stacks_site_index(site), clamp32(now.blocks), now.bytes};
   BURSAR_IN_ORDER();
   counts()->undos[half] = at + 1;
 }
@@ -149,7 +149,7 @@ void bursar_journal_touch(struct bursar_site *site) {
     site->tick = (uint32_t)books->tick;
   }
   if (site->epoch < books->peak_epoch) {
-    struct bursar_holding peak = bursar_sites_at_peak(site);
+    struct bursar_holding peak = bursar_stacks_sites_at_peak(site);
     site->peak_bytes = peak.bytes;
     site->peak_blocks = clamp32(peak.blocks);
   }

@@ -219,22 +219,22 @@ uint32_t bursar_stacks_site(uint32_t node, unsigned domain) {
   return (index + 1) << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG;
 }
 
-uint32_t bursar_sites_index(const struct bursar_site *site) { return (uint32_t)(site - bursar_account.sites); }
+uint32_t bursar_stacks_site_index(const struct bursar_site *site) { return (uint32_t)(site - bursar_account.sites); }
 
 static struct bursar_holding holding(const struct bursar_site *site, bool at_peak) {
   struct bursar_holding now = {site->alloc_bytes - site->free_bytes, site->allocs - site->frees};
   if (!__atomic_load_n(&bursar_account.remote_any, __ATOMIC_RELAXED))
     return now;
-  const struct bursar_site_facts *facts = &facts_base()[bursar_sites_index(site)];
+  const struct bursar_site_facts *facts = &facts_base()[bursar_stacks_site_index(site)];
   bool saved = at_peak && __atomic_load_n(&facts->remote_epoch, __ATOMIC_ACQUIRE) == (uint32_t)BURSAR_BOOKS->peak_epoch;
   now.bytes -= saved ? facts->remote_peak_bytes : __atomic_load_n(&facts->remote_free_bytes, __ATOMIC_RELAXED);
   now.blocks -= saved ? facts->remote_peak_frees : __atomic_load_n(&facts->remote_frees, __ATOMIC_RELAXED);
   return now;
 }
 
-struct bursar_holding bursar_sites_now(const struct bursar_site *site) { return holding(site, false); }
+struct bursar_holding bursar_stacks_sites_now(const struct bursar_site *site) { return holding(site, false); }
 
-struct bursar_holding bursar_sites_at_peak(const struct bursar_site *site) { return holding(site, true); }
+struct bursar_holding bursar_stacks_sites_at_peak(const struct bursar_site *site) { return holding(site, true); }
 
 void bursar_stacks_room_ahead(void) {
   (void)room(BURSAR_REGION_STRINGS, (uint64_t)counts()->string_bytes + 16384);

@@ -36,14 +36,14 @@ void bursar_stacks_rebuild(void);
 /* Folded sites whose places can be used again. */
 uint32_t bursar_stacks_vacant(void);
 
-uint32_t bursar_sites_index(const struct bursar_site *site);
+uint32_t bursar_stacks_site_index(const struct bursar_site *site);
 /* What a site holds: the frees that were made outside the GIL are taken off. */
 struct bursar_holding {
   uint64_t bytes;
   uint64_t blocks;
 };
-struct bursar_holding bursar_sites_now(const struct bursar_site *site);
+struct bursar_holding bursar_stacks_sites_now(const struct bursar_site *site);
 /* The same at the peak, for a site that has not been touched since. */
-struct bursar_holding bursar_sites_at_peak(const struct bursar_site *site);
+struct bursar_holding bursar_stacks_sites_at_peak(const struct bursar_site *site);
 
 #endif
