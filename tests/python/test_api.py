@@ -163,3 +163,22 @@ def test_a_forked_child_has_no_books(program: Program, ledger: Path) -> None:
         ledger,
     )
     assert done.stdout == "0 True True\n"
+
+
+def test_followed_children_have_ledgers_of_their_own(
+    program: Program, ledger: Path, facts: Callable[[Path], dict[str, Any]]
+) -> None:
+    done = program(
+        HEAD + "bursar.start(output=sys.argv[1], follow_fork=True)\n"
+        "child = os.fork()\n"
+        "kept = bytearray((2 if child else 5) << 20)\n"
+        "if child:\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+        "    print(child)\n",
+        ledger,
+    )
+    child = Path(f"{ledger}.{done.stdout.strip()}")
+    for path, held in ((ledger, 2), (child, 5)):
+        read = facts(path)
+        assert read["complete"]
+        assert held << 20 < read["peak_bytes"] < (held + 1) << 20

@@ -558,8 +558,7 @@ def test_an_exception_passes_and_the_table_is_printed(program: Program) -> None:
 
 def test_threads_have_tables_of_their_own(program: Program) -> None:
     done = program(
-        HEAD + "lines = threading.local()\n"
-        "streams = [io.StringIO() for _ in range(4)]\n"
+        HEAD + "streams = [io.StringIO() for _ in range(4)]\n"
         "barrier = threading.Barrier(4)\n"
         "def work(n):\n"
         "    barrier.wait()\n"
@@ -602,6 +601,39 @@ def test_a_thread_that_is_not_profiled_is_not_recorded(program: Program) -> None
         "decorated()\n"
     )
     assert tables(done)[0].rows["data = i"].times == 1000
+
+
+def test_threads_with_calls_in_calls_leave_nothing(program: Program) -> None:
+    """Recursion, generators that are abandoned and exceptions, in threads that are switched as often as can be."""
+    program(
+        HEAD + "sys.setswitchinterval(1e-5)\n"
+        "quiet = bursar.profile(stream=io.StringIO())\n"
+        "@quiet\n"
+        "def steps(n):\n"
+        "    for i in range(n): yield bytearray(i)\n"
+        "@quiet\n"
+        "def down(n):\n"
+        "    if n: down(n - 1)\n"
+        "    return list(steps(3))\n"
+        "@quiet\n"
+        "def fails():\n"
+        "    try: raise KeyError\n"
+        "    finally: down(2)\n"
+        "def work():\n"
+        "    for _ in range(15):\n"
+        "        with bursar.track():\n"
+        "            try: fails()\n"
+        "            except KeyError: ended.append(1)\n"
+        "        next(steps(3))\n"
+        "ended = []\n"
+        "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+        "from bursar import _books, _monitoring, _recording\n"
+        "assert len(ended) == 60\n"
+        "assert _recording.threads == {} and _books._state.borrowers == 0\n"
+        "assert _monitoring._watches.codes == {} and _monitoring._watches.tool == -1\n"
+    )
 
 
 # ---- nothing is left behind, nobody is disturbed ----
