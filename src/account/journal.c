@@ -16,7 +16,8 @@
 static uint64_t last_look, last_tick, last_whole; /* since the start */
 static uint64_t whole_interval;                   /* no two whole ticks are closer than this */
 static int32_t stride; /* countdown's reload */
-static uint64_t high;  /* greatest total seen since the last tick */
+static uint64_t high;    /* greatest total seen since the last tick */
+static uint64_t full_at; /* 1 + the tick after which there was no room for another record */
 
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
 static enum bursar_region ticks_region(unsigned half) { return half ? BURSAR_REGION_TICKS_B : BURSAR_REGION_TICKS_A; }
@@ -105,14 +106,18 @@ static bool rewrite(enum fate (*fate_of)(const struct bursar_tick *, uint32_t, u
 }
 
 static bool undo_room(uint32_t more) {
-  for (unsigned tries = 0; tries < 12; tries++) {
+  if (full_at == BURSAR_BOOKS->tick + 1 && more == 1)
+    return false; /* asked before in this interval: a rewrite for each change would help nobody */
+  for (;;) {
     unsigned half = counts()->journal;
-    if (room(undo_region(half), ((uint64_t)counts()->undos[half] + more) * sizeof(struct bursar_undo)))
+    uint32_t before = counts()->undos[half];
+    if (room(undo_region(half), ((uint64_t)before + more) * sizeof(struct bursar_undo)))
       return true;
-    if (counts()->undos[half] == 0 || !rewrite(fate_by_records))
-      return false;
+    if (!before || !rewrite(fate_by_records) || counts()->undos[counts()->journal] == before)
+      break;
     whole_interval *= 2;
   }
+  full_at = BURSAR_BOOKS->tick + 1;
   return false;
 }
 
@@ -264,7 +269,7 @@ void bursar_journal_look(void) {
 
 int bursar_journal_start(void) {
   stride = 64;
-  last_look = last_tick = last_whole = high = 0;
+  last_look = last_tick = last_whole = high = full_at = 0;
   counts()->tick_interval_ns = whole_interval = FIRST_INTERVAL;
   bursar_account.countdown = bursar_account.within > 1 ? 0 : stride;
   BURSAR_BOOKS->epoch = 1;
