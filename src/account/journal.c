@@ -181,13 +181,8 @@ static void save_free_lane(struct bursar_books *books) {
 void bursar_journal_peak(uint64_t total) {
   struct bursar_books *books = BURSAR_BOOKS;
   save_free_lane(books);
-  /* A busy program has looked at the clock within the last millisecond; a quiet one can afford to do so now. */
-  books->peak_ns = last_look;
-  if (stride < LOOK_MOST / 16) {
-    uint64_t now = bursar_prim_now_coarse(); /* it may be behind the start */
-    if (now > bursar_account.started_ns + last_look)
-      books->peak_ns = now - bursar_account.started_ns;
-  }
+  uint64_t now = bursar_prim_now_coarse() - bursar_account.started_ns; /* may be behind the start, or the last look */
+  books->peak_ns = (int64_t)now > (int64_t)last_look ? now : last_look;
   books->epoch++;
   books->peak_epoch = books->epoch;
   BURSAR_IN_ORDER(); /* until the peak itself is written a reader sees live above it, and takes now as the peak */

@@ -228,7 +228,7 @@ static void warn_of_gaps(const struct bursar_view *view) {
   const struct bursar_model *model = view->model;
   char text[200], size[BURSAR_SIZE_TEXT];
   if (model->folded_sites) {
-    snprintf(text, sizeof text, "the ledger was full: %llu stacks were charged to one of their callers",
+    snprintf(text, sizeof text, "to keep the ledger small, %llu light stacks are charged to their callers",
              (unsigned long long)model->folded_sites);
     warn(view, text);
   }
