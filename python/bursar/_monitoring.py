@@ -152,6 +152,7 @@ def enter(recording: Recording) -> None:
     """The recorded function runs in this thread from now on."""
     thread = push(recording)
     thread.cells[OWN] = live_bytes() - thread.cells[MARK] + thread.cells[OWN]
+    thread.working = False
 
 
 def leave(ended: bool) -> None:

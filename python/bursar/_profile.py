@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Protocol, TypeVar, overload
 
 from . import _books, _bursar
-from ._recording import Recording, Target, close_own, open_own
+from ._recording import Recording, Target, close_own, collections, open_own
 
 if sys.version_info >= (3, 12):
     from ._monitoring import enter, leave, unwatch, watch
@@ -110,13 +110,16 @@ def _begin(plan: _Plan, holder: _Holder) -> bool:
     """Make a recording.  False, with a warning: there is none, and the function runs as it is."""
     open_own()
     if not _open_books(3):
+        close_own()
         return False
     try:
         watch(plan.target)
     except RuntimeError as error:
         warnings.warn(str(error), RuntimeWarning, stacklevel=3)
+        close_own()
         return False
     _books.borrow()
+    collections.begin()
     holder.append(Recording(plan.target))
     close_own()
     return True
@@ -134,6 +137,7 @@ def _finish(plan: _Plan, holder: _Holder) -> None:
     try:
         unwatch(plan.target)
         _books.give_back(0)
+        collections.end()
         _print(holder[0], sys.stdout if plan.stream is None else plan.stream, plan.precision)
     finally:
         holder.clear()

@@ -3,26 +3,29 @@
 An event (a line begins, a frame starts or ends) closes the line before it: what live bytes grew by since the event
 before is that line's.  So each byte is charged once, to the line that ran when it came.
 
-The profiler's own memory must not show.  Three rules keep it out:
+The profiler's own memory must not show.  Four rules keep it out:
   - What is done between two readings of live bytes, in an event or around a call, is added to the thread's `own` bytes,
     which every figure has taken off.
   - A reading is stored in place, in an array made before: a Python integer that lived across one would be counted.
   - Events make no object that the garbage collector tracks (no iterator, tuple or closure): a collection in there
     would free the program's garbage on our account.
+  - Work around a call may be collected in: what a collection frees there is the program's, and counted as such.
 """
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from array import array
-from threading import get_ident
+from threading import RLock, get_ident
 from types import CodeType
 
 from ._bursar import live_bytes
 
 # The cells of a thread: the reading of the event under way, the profiler's own bytes, the reading that began work
-# around a call, the reading at the end of enter().
-NOW, OWN, MARK, ENTRY = range(4)
+# around a call, the reading at the end of enter(), the reading before a collection.
+NOW, OWN, MARK, ENTRY, COLLECTION = range(5)
 
 # An integer above 256 is an object; an event's line or offset is one, and alive while the event's function runs.
 # From 3.14 it comes from a free list and goes back there.
@@ -158,10 +161,11 @@ class Recording:
 class Thread:
     """The recordings that run in a thread, outermost first."""
 
-    __slots__ = ("cells", "recordings", "tracers", "frames", "locals", "wholes", "sizes")
+    __slots__ = ("cells", "working", "recordings", "tracers", "frames", "locals", "wholes", "sizes")
 
     def __init__(self) -> None:
-        self.cells = array("q", (0, 0, 0, 0))
+        self.cells = array("q", (0, 0, 0, 0, 0))
+        self.working = False  # between open_own() and the end of that work
         self.recordings: list[Recording] = []
         # For tracing alone: the trace functions found; of each recorded frame its id, its dictionary of variables,
         # and the size of that when the frame started and now.
@@ -224,6 +228,7 @@ def open_own() -> None:
     """Work of the profiler around a call begins: matters where this thread is recorded already."""
     thread = threads.get(get_ident())
     if thread is not None:
+        thread.working = True
         thread.cells[MARK] = live_bytes()
 
 
@@ -232,6 +237,45 @@ def close_own() -> None:
     thread = threads.get(get_ident())
     if thread is not None:
         thread.cells[OWN] = live_bytes() - thread.cells[MARK] + thread.cells[OWN]
+        thread.working = False
+
+
+def _collected(phase: str, info: dict[str, int]) -> None:
+    """A collection begins or has ended: what it freed during the profiler's work is not the profiler's."""
+    thread = threads.get(get_ident())
+    if thread is not None and thread.working:
+        cells = thread.cells
+        if phase == "start":
+            cells[COLLECTION] = live_bytes()
+        else:
+            cells[MARK] = live_bytes() - cells[COLLECTION] + cells[MARK]
+
+
+class _Collections:
+    """Hears of collections while there are recordings."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.recordings = 0
+
+    def begin(self) -> None:
+        with self.lock:
+            if self.recordings == 0:
+                gc.callbacks.append(_collected)
+            self.recordings += 1
+
+    def end(self) -> None:
+        with self.lock:
+            self.recordings -= 1
+            if self.recordings == 0 and _collected in gc.callbacks:
+                gc.callbacks.remove(_collected)
+
+    def forked(self) -> None:
+        self.lock = RLock()
+
+
+collections = _Collections()
+os.register_at_fork(after_in_child=collections.forked)
 
 
 def push(recording: Recording) -> Thread:

@@ -42,6 +42,7 @@ def enter(recording: Recording) -> None:
     cells = thread.cells
     sys.settrace(_on_call)
     cells[OWN] = live_bytes() - cells[MARK] + cells[OWN]
+    thread.working = False
     cells[ENTRY] = live_bytes()
 
 

@@ -202,6 +202,30 @@ def test_memory_from_before_the_call_is_known_when_freed(program: Program) -> No
     assert tables(done)[0].rows["box['big'] = None"].increment == -3 * MIB - SIZE
 
 
+def test_garbage_that_is_collected_while_a_table_is_printed_is_the_callers(program: Program) -> None:
+    """The collector runs in the profiler's own work, too, most of all there where calls are nested."""
+    done = program(
+        HEAD + "gc.enable(); gc.set_threshold(20)\n"
+        "out = io.StringIO()\n"
+        "@bursar.profile(stream=out)\n"
+        "def inner():\n"
+        "    cycle = [bytearray(50000)]\n"
+        "    cycle.append(cycle)\n"
+        "@exact\n"
+        "def outer():\n"
+        "    for i in range(500):\n"
+        "        inner()\n"
+        "    gc.collect()\n"
+        "inner(); gc.collect()\n"
+        "before = gc.get_stats()[0]['collections']\n"
+        "outer()\n"
+        "assert gc.get_stats()[0]['collections'] > before + 5\n"
+        "assert gc.callbacks == []\n"
+    )
+    rows = tables(done)[0].rows
+    assert abs(sum(row.increment for line, row in rows.items() if line != "@exact")) < 50000
+
+
 # ---- forms ----
 
 
