@@ -30,7 +30,7 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
         yield command, [line for line in shown if line.strip()]
 
 
-NUMBER = r"[0-9][0-9.,]*(?: ?(?:[KMG]i)?B\b)?"
+NUMBER = r"[0-9][0-9.,]*(?: (?:[kMG]|[KMG]?i?B)\b)?"
 PIECE = re.compile(rf"(?P<any>\.\.\.)|(?P<folder>(?<!\S)/\S*/)|(?P<number>{NUMBER})|(?P<blank>\s+)")
 
 
@@ -70,6 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_shown_line_matches_what_it_should() -> None:
     assert pattern("peak 12.5 MiB at ... leak.py:4").search("  peak  1,300 KiB at 0.3 s, leak.py:9")
     assert not pattern("peak 12.5 MiB at ... leak.py:4").search("peak at 0.3 s, leak.py:9")
+    assert pattern("26.4 k of them, 1 in all").search("1103 of them, 2 M in all")
     assert pattern("ledger /srv/shop/books.bursar").search("  ledger /tmp/x/books.bursar")
     assert not pattern("ledger /srv/shop/books.bursar").search("  ledger /tmp/x/sheep.bursar")
 
@@ -89,6 +90,8 @@ def test_the_commands_print_what_is_shown(folder: Path) -> None:
         done = run(command, folder)
         assert done.returncode == 0, f"$ {command}\n{done.stdout}"
         for line in lines:
+            if re.match(r" *0\.[0-9] %", line):
+                continue  # so small that another Python may have another line there
             found = pattern(line).search(done.stdout)
             assert found, f"$ {command}\nis said to print\n{line}\nand prints\n{done.stdout}"
 
