@@ -94,10 +94,13 @@ static struct stack *stack_new(void) {
     bursar_account.recents = &stack->recent;
     return stacks[stack_count++] = stack;
   }
+  stack = NULL;
   for (uint32_t i = 0; i < stack_count; i++)
-    if (!i || stacks[i]->used < stack->used)
+    if (!stack || stacks[i]->used < stack->used)
       stack = stacks[i];
-  return stack_count ? stack : NULL;
+  if (stack)
+    bursar_account_forget_gil(&stack->recent);
+  return stack;
 }
 
 static struct stack *stack_of(const PyThreadState *thread) {

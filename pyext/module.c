@@ -246,21 +246,26 @@ static PyObject *bursar_read(PyObject *module, PyObject *const *args, Py_ssize_t
   Py_RETURN_NONE;
 }
 
-/* The program's exit, after all other exit handlers: ours was registered first. */
-static PyObject *bursar_finish(PyObject *module, PyObject *unused) {
-  if (!process.under_run || process.pid != getpid())
-    Py_RETURN_NONE;
-  bool was = bursar_account.active;
+/* Once; in the process that was run alone. */
+static void end(void) {
+  if (!process.under_run || process.pid != getpid() || !bursar_account.active)
+    return;
   close_books(BURSAR_STATE_ENDED);
   struct bursar_error error = {0};
-  if (!process.quiet && was && stderr_is_ours() && bursar_summary_print(process.path, 2, &error) != 0)
+  if (!process.quiet && stderr_is_ours() && bursar_summary_print(process.path, 2, &error) != 0)
     say(error.text);
+}
+
+/* The program's exit, after all other exit handlers: ours was registered first. */
+static PyObject *bursar_finish(PyObject *module, PyObject *unused) {
+  end();
   Py_RETURN_NONE;
 }
 
 static int register_finish(PyObject *module) {
   PyObject *atexit = PyImport_ImportModule("atexit"), *finish = PyObject_GetAttrString(module, "finish");
   PyObject *result = atexit && finish ? PyObject_CallMethod(atexit, "register", "O", finish) : NULL;
+  (void)Py_AtExit(end); /* for programs that clear the handlers; where all its places are taken they go without */
   Py_XDECREF(atexit);
   Py_XDECREF(finish);
   Py_XDECREF(result);

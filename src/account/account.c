@@ -27,6 +27,11 @@ static unsigned open_marks;
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
 static uint64_t since_start(void) { return bursar_prim_now() - bursar_account.started_ns; }
 
+/* Of a site by its number, its index + 1. */
+static struct bursar_site_facts *facts_of(uint32_t number) {
+  return (struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS] + (number - 1);
+}
+
 static uint64_t load(const uint64_t *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
 static void add(uint64_t *at, uint64_t value) { __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
 
@@ -96,7 +101,8 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   account->trigger = account->level = 0;
   account->last = NULL;
   account->remote_any = account->fold_due = false;
-  account->parked = 0;
+  for (struct bursar_recent *recent = account->recents; recent; recent = recent->next)
+    bursar_account_forget_gil(recent);
   bursar_fold_start();
   memset(marks, 0, sizeof marks);
   open_marks = 0;
@@ -236,6 +242,14 @@ static bool was_parked(const void *p) {
   return false;
 }
 
+void bursar_account_forget_gil(struct bursar_recent *recent) {
+  recent->last = NULL;
+  bursar_account.parked -= recent->unwatched;
+  recent->unwatched = false;
+  if (recent->ring)
+    memset(recent->ring, 0, BURSAR_RECENT_MAX * sizeof *recent->ring);
+}
+
 void bursar_account_switch_gil(struct bursar_recent *recent) {
   struct bursar_account *account = &bursar_account;
   if (account->recent == recent)
@@ -286,6 +300,8 @@ static void retire(const void *p, struct bursar_record record, unsigned domain) 
   }
   if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || bursar_account.countdown < 0)
     pause_gil();
+  if (!bursar_account.active) /* the books broke off just now */
+    return;
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
   note_temporary(p, site);
@@ -319,7 +335,7 @@ static bool free_plain(void *p, unsigned domain) {
     return false;
   if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || bursar_account.countdown < 0)
     pause_gil();
-  if (!*cell) /* the books broke off just now */
+  if (!bursar_account.active) /* the books broke off just now */
     return true;
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
@@ -399,9 +415,9 @@ static void free_lane_moved(int64_t bytes) {
 void bursar_account_alloc_free(void *p, size_t size, unsigned domain) {
   if (!bursar_account.active)
     return;
-  struct bursar_record old;
-  if (bursar_live_take(p, &old))
-    bursar_account_retire_free(p, old, domain);
+  struct bursar_record old; /* its end was not seen, and it may be of another domain */
+  if (bursar_live_take(p, &old) && old.number && old.number <= counts()->sites)
+    bursar_account_retire_free(p, old, facts_of(old.number)->domain);
   if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = domain + 1}))
     return;
   struct bursar_site *site = &bursar_account.sites[domain];
@@ -428,13 +444,12 @@ void bursar_account_retire_free(const void *p, struct bursar_record record, unsi
     return;
   struct bursar_site *site = &bursar_account.numbered[record.number];
   struct bursar_tally *tally;
-  if (site->epoch == BURSAR_EPOCH_FREE_LANE) {
+  if (load(&site->epoch) == BURSAR_EPOCH_FREE_LANE) {
     tally = &BURSAR_BOOKS->free_lane[domain];
     add(&site->free_bytes, record.size);
     add(&site->frees, 1);
   } else {
-    struct bursar_site_facts *facts =
-        (struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS] + (record.number - 1);
+    struct bursar_site_facts *facts = facts_of(record.number);
     __atomic_store_n(&bursar_account.remote_any, true, __ATOMIC_RELAXED);
     save_remote_peak(facts);
     tally = &BURSAR_BOOKS->remote[domain];

@@ -97,6 +97,8 @@ void bursar_account_free_gil(void *p, unsigned domain);
 void bursar_account_retire_gil(const void *p, struct bursar_record record, unsigned domain);
 /* Another thread is at hand. */
 void bursar_account_switch_gil(struct bursar_recent *recent);
+/* The record will stand for another thread. */
+void bursar_account_forget_gil(struct bursar_recent *recent);
 
 /* Lane FREE. */
 void bursar_account_alloc_free(void *p, size_t size, unsigned domain);

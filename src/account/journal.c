@@ -159,7 +159,7 @@ void bursar_journal_touch(struct bursar_site *site) {
     site->peak_blocks = clamp32(peak.blocks);
   }
   BURSAR_IN_ORDER();
-  site->epoch = books->epoch;
+  __atomic_store_n(&site->epoch, books->epoch, __ATOMIC_RELAXED); /* threads without the GIL look at it */
 }
 
 /* What lane FREE holds is saved with each peak, unless it has not moved since. */
@@ -184,7 +184,7 @@ void bursar_journal_peak(uint64_t total) {
   uint64_t now = bursar_prim_now_coarse() - bursar_account.started_ns; /* may be behind the start, or the last look */
   books->peak_ns = (int64_t)now > (int64_t)last_look ? now : last_look;
   books->epoch++;
-  books->peak_epoch = books->epoch;
+  __atomic_store_n(&books->peak_epoch, books->epoch, __ATOMIC_RELAXED);
   BURSAR_IN_ORDER(); /* until the peak itself is written a reader sees live above it, and takes now as the peak */
   books->peak = total;
   if (total > high)

@@ -134,7 +134,7 @@ static uint32_t *cell_made(const void *p) {
 }
 
 static struct bursar_record decode(const uint32_t *cell) {
-  uint32_t low = *cell;
+  uint32_t low = __atomic_load_n(cell, __ATOMIC_RELAXED);
   struct bursar_record record = {.number = low >> BURSAR_CELL_SHIFT};
   if (!(low & BURSAR_CELL_BIG)) {
     record.size = low & BURSAR_CELL_LOW;
@@ -148,13 +148,13 @@ static struct bursar_record decode(const uint32_t *cell) {
 
 /* A size left behind would look like a block to whoever gets that granule next. */
 static void erase(uint32_t *cell) {
-  uint32_t low = *cell;
+  uint32_t low = __atomic_load_n(cell, __ATOMIC_RELAXED);
   if ((low & BURSAR_CELL_BIG) && low >> BURSAR_CELL_SHIFT) {
     cell[1] = 0;
     if (low & BURSAR_CELL_HUGE)
       cell[2] = cell[3] = 0;
   }
-  *cell = 0;
+  __atomic_store_n(cell, 0, __ATOMIC_RELAXED);
 }
 
 int bursar_live_init(void) {
@@ -201,7 +201,7 @@ bool bursar_live_take(const void *p, struct bursar_record *out) {
   if (!aligned(p))
     return odd_take((uintptr_t)p, out);
   uint32_t *cell = bursar_live_cell(p);
-  if (!cell || !*cell)
+  if (!cell || !__atomic_load_n(cell, __ATOMIC_RELAXED))
     return false;
   *out = decode(cell);
   erase(cell);
@@ -243,12 +243,13 @@ bool bursar_live_watch(const void *p) {
   uint32_t *cell = cell_made(p);
   if (!cell)
     return false;
-  if (!*cell)
-    *cell = BURSAR_CELL_BIG | BURSAR_CELL_WATCHED;
-  else if (*cell & BURSAR_CELL_BIG)
-    *cell |= BURSAR_CELL_WATCHED;
-  else
-    return false;
+  /* Another thread may be freeing the block just now: it must not come back by being marked. */
+  uint32_t low = __atomic_load_n(cell, __ATOMIC_RELAXED);
+  do
+    if (low && !(low & BURSAR_CELL_BIG))
+      return false;
+  while (!__atomic_compare_exchange_n(cell, &low, low | BURSAR_CELL_BIG | BURSAR_CELL_WATCHED, true, __ATOMIC_RELAXED,
+                                      __ATOMIC_RELAXED));
   return true;
 }
 
