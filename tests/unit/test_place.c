@@ -387,6 +387,7 @@ static void names(void) {
 static void at_once(void) {
   enum { PROCESSES = 8, ROUNDS = 20 };
   for (int i = 0; i < PROCESSES; i++)
+    fflush(stdout);
     if (fork() == 0) {
       int failures = 0;
       for (int round = 0; round < ROUNDS; round++) {

@@ -34,6 +34,7 @@ static void identities(void) {
   OK(memcmp(self.boot_id, no_boot, 16) != 0, "a boot");
   EQ(bursar_prim_identity(1, &other), 0);
   OK(other.process_start != self.process_start, "another process started at another time");
+  fflush(stdout);
   pid_t child = fork();
   if (child == 0)
     _exit(0);
@@ -52,6 +53,7 @@ static void a_name_with_brackets(void) {
   char byte = 0;
   if (pipe2(ready, O_CLOEXEC) != 0 || pipe2(done, O_CLOEXEC) != 0)
     return;
+  fflush(stdout);
   pid_t child = fork();
   if (child == 0) {
     int fd = open("/proc/self/comm", O_WRONLY);
@@ -143,6 +145,7 @@ static void growth(void) {
 
 /* In a child, since a limit that was lowered stays. */
 static int in_child(int (*body)(void)) {
+  fflush(stdout);
   pid_t child = fork();
   if (child == 0)
     _exit(body());
