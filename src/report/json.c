@@ -55,25 +55,31 @@ static void frame_end(struct bursar_buffer *out, const struct bursar_model_node 
   bursar_buffer_text(out, node->native ? ",\"native\":true}" : ",\"native\":false}");
 }
 
-/* Names are escaped once a function, not once a frame: a report has a hundred times more frames than functions. */
+/* Names are escaped once a function, not once a frame: a report has a hundred times more frames than functions.  Only those
+ * that are printed: a crafted ledger has many more. */
 struct fragments {
   struct bursar_buffer text;
-  uint32_t *start; /* by code; the end is the next one's start */
+  struct span {
+    uint32_t start, length; /* 0, 0 until it is made */
+  } *spans;                 /* by code */
 };
 
-static int make_fragments(const struct bursar_model *model, struct fragments *fragments) {
-  fragments->start = calloc((size_t)model->code_count + 1, sizeof *fragments->start);
-  if (!fragments->start)
-    return -1;
-  bursar_buffer_init(&fragments->text, FRAGMENTS_MAX);
-  for (uint32_t code = 0; code < model->code_count; code++) {
+static void add_fragment(struct bursar_buffer *out, const struct bursar_model *model, struct fragments *fragments,
+                         uint32_t code) {
+  struct span *span = &fragments->spans[code];
+  if (!span->length) {
+    uint32_t start = (uint32_t)fragments->text.used;
     code_fragment(&fragments->text, model, code);
-    fragments->start[code + 1] = (uint32_t)fragments->text.used;
+    if (fragments->text.failed) {
+      code_fragment(out, model, code);
+      return;
+    }
+    *span = (struct span){start, (uint32_t)fragments->text.used - start};
   }
-  return fragments->text.failed;
+  bursar_buffer_add(out, fragments->text.data + span->start, span->length);
 }
 
-static void stack(struct bursar_buffer *out, const struct bursar_model *model, const struct fragments *fragments,
+static void stack(struct bursar_buffer *out, const struct bursar_model *model, struct fragments *fragments,
                   uint32_t at) {
   key(out, "stack");
   bursar_buffer_char(out, '[');
@@ -84,8 +90,7 @@ static void stack(struct bursar_buffer *out, const struct bursar_model *model, c
     if (node->code == BURSAR_READER_NONE)
       bursar_buffer_text(out, "{\"function\":null,\"file\":null,\"line\":");
     else if (fragments)
-      bursar_buffer_add(out, fragments->text.data + fragments->start[node->code],
-                        fragments->start[node->code + 1] - fragments->start[node->code]);
+      add_fragment(out, model, fragments, node->code);
     else
       code_fragment(out, model, node->code);
     frame_end(out, node);
@@ -99,7 +104,7 @@ void bursar_json_stack(struct bursar_buffer *out, const struct bursar_model *mod
 
 /* --- the object -------------------------------------------------------------------------------------------------- */
 
-static void write_site(struct bursar_buffer *out, const struct bursar_model *model, const struct fragments *fragments,
+static void write_site(struct bursar_buffer *out, const struct bursar_model *model, struct fragments *fragments,
                        const struct bursar_model_site *site) {
   static const char *const phases[] = {"unknown", "startup", "main", "exit"};
   bursar_buffer_char(out, '{');
@@ -230,13 +235,10 @@ static void write_lists(struct bursar_buffer *out, const struct bursar_model *mo
 
 int bursar_json_write(const struct bursar_model *model, enum bursar_views_kind kind, enum bursar_model_when when,
                       struct bursar_buffer *out, struct bursar_error *error) {
-  struct fragments fragments = {0};
-  int status = 0;
-  if (make_fragments(model, &fragments) != 0) {
-    status =
-        bursar_error_set(error, BURSAR_FAILED, "not enough memory for the names of %u functions", model->code_count);
-    goto out;
-  }
+  struct fragments fragments = {.spans = calloc((size_t)model->code_count + 1, sizeof *fragments.spans)};
+  if (!fragments.spans)
+    return bursar_error_set(error, BURSAR_FAILED, "not enough memory for the names of %u functions", model->code_count);
+  bursar_buffer_init(&fragments.text, FRAGMENTS_MAX);
   bursar_buffer_text(out, "{\n");
   write_facts(out, model, when);
   write_totals(out, model, when == BURSAR_MODEL_END);
@@ -253,8 +255,7 @@ int bursar_json_write(const struct bursar_model *model, enum bursar_views_kind k
     first = false;
   }
   bursar_buffer_text(out, "]\n}\n");
-out:
   bursar_buffer_free(&fragments.text);
-  free(fragments.start);
-  return status;
+  free(fragments.spans);
+  return 0;
 }
