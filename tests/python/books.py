@@ -2,9 +2,11 @@
 
 A program marks the lines that a test asks about with a comment: `# @name`."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 from running import Done, Facts, Run
@@ -73,3 +75,24 @@ def keep(bursar: Run, facts: Facts, ledger: Path, tmp_path: Path) -> Keep:
         return Books(text, path, done, read)
 
     return run
+
+
+Capped = Callable[[Path, int, str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def capped(python: str, environment: dict[str, str], tmp_path: Path) -> Capped:
+    """Starts a program with a ledger of at most so many bytes, in the way that `bursar run` does it."""
+
+    def start(ledger: Path, cap: int, text: str) -> "subprocess.Popen[str]":
+        create = "import sys; from bursar import _bursar; _bursar.create(sys.argv[1], True)"
+        subprocess.run([python, "-c", create, ledger], check=True, env=environment)
+        path = tmp_path / "capped.py"
+        path.write_text(text)
+        settings = f"mode=exact;out={quote(str(ledger), safe='/')};cap={cap};within=1;follow=0;quiet=0"
+        return subprocess.Popen(
+            ["sh", "-c", f'BURSAR_RUN="pid=$$;{settings}" exec "$@"', "sh", python, path], env=environment,
+            cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    return start
