@@ -79,8 +79,10 @@ uint32_t ledger_build_node(struct ledger_build *b, uint32_t parent, uint32_t cod
 uint32_t ledger_build_site(struct ledger_build *b, uint32_t node, uint32_t domain) {
   if (b->site_count == LEDGER_BUILD_SITES)
     abort();
-  b->facts[b->site_count] = (struct bursar_site_facts){.node = node, .domain = (uint16_t)domain};
-  b->sites[b->site_count] = (struct bursar_site){.epoch = b->books.peak_epoch, .tick = (uint32_t)b->books.tick - 1};
+  /* Made in this interval, it held nothing at the tick before: no undo record need say so. */
+  b->facts[b->site_count] =
+      (struct bursar_site_facts){.node = node, .domain = (uint16_t)domain, .created = (uint32_t)b->books.tick};
+  b->sites[b->site_count] = (struct bursar_site){.epoch = b->books.peak_epoch, .tick = (uint32_t)b->books.tick};
   return b->site_count++;
 }
 

@@ -96,12 +96,14 @@ static void run_random(uint64_t seed) {
   uint64_t blocks[LEDGER_BUILD_SITES] = {0}; /* each site's blocks have one size */
   bool good = true;
   dice = seed;
-  for (uint32_t i = 0; i < SITES; i++)
+  for (uint32_t i = 0; i < SITES / 2; i++)
     ledger_build_site(b, i % BURSAR_NODE_FIRST, i % BURSAR_DOMAIN_COUNT);
   for (uint32_t k = 0; k < 30; k++) {
     ledger_build_tick(b, (k + 1) * 1000000, k == 25 ? BURSAR_TICK_END : 0);
     for (uint32_t n = roll(60); n > 0; n--) {
-      uint32_t site = roll(SITES + BURSAR_SITE_FIRST);
+      uint32_t site = roll(b->site_count);
+      if (b->site_count < SITES + BURSAR_SITE_FIRST && roll(10) == 0)
+        site = ledger_build_site(b, site % BURSAR_NODE_FIRST, site % BURSAR_DOMAIN_COUNT);
       if (roll(100) < (k < 15 ? 60 : 40)) {
         ledger_build_alloc(b, site, 16 + site * 8);
         blocks[site]++;
