@@ -43,9 +43,9 @@ check: ## lint, types, sanitizers, valgrind, all tests on Python 3.10 to 3.14, o
 	@$(VENV_PYTHON) tools/check.py
 
 soak: ## the tests that take hours
-	@$(PYTHON3) tools/prepare.py test
+	@$(PYTHON3) tools/prepare.py check
 	@$(MAKE) --no-print-directory build
-	@$(VENV_PYTHON) -m pytest -m soak
+	@$(VENV_PYTHON) tools/check.py soak
 
 wheel: ## a wheel for other Linux machines, in dist/
 	@$(PYTHON3) tools/prepare.py wheel

@@ -89,6 +89,29 @@ def step_tsan() -> Tally:
     return sanitized("tsan", "thread", TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1")
 
 
+def fuzz(seconds: int) -> Tally:
+    """Builds the reader's fuzzer with clang, and runs it from the corpus on. What it finds lands in build/fuzz."""
+    folder = ROOT / "build" / "fuzz"
+    if not (folder / "build.ninja").exists():
+        setup = passes(VENV_BIN / "meson", "setup", folder, ROOT, "-Dpython=false", "-Dfuzz=true",
+                       "-Db_lundef=false", CC="clang")  # fmt: skip
+        if setup.failed:
+            return setup
+    compiled = passes(VENV_BIN / "meson", "compile", "-C", folder, "fuzz_reader")
+    if compiled.failed:
+        return compiled
+    (folder / "found").mkdir(exist_ok=True)
+    return passes(
+        folder / "tests" / "fuzz" / "fuzz_reader", f"-max_total_time={seconds}", "-timeout=20", "-verbosity=0",
+        "-print_final_stats=1", f"-artifact_prefix={folder}/", folder / "found", "tests/fuzz/corpus",
+    )  # fmt: skip
+
+
+def step_fuzz() -> Tally:
+    """The ledger's reader under libFuzzer and AddressSanitizer, for a minute."""
+    return fuzz(60)
+
+
 def step_valgrind() -> Tally:
     """memcheck over the extension."""
     return passes(PYTHON, "tools/memcheck.py")
@@ -123,6 +146,11 @@ def step_suites() -> Tally:
     return passes("tests/suites/run")
 
 
+def step_soak() -> Tally:
+    """What takes hours, for make soak: the tests marked `soak`, and ten minutes of fuzzing."""
+    return fuzz(600) + run_pytest(PYTHON, "soak", "-m", "soak")
+
+
 STEPS: dict[str, Callable[[], Tally]] = {
     name.removeprefix("step_"): value for name, value in list(globals().items()) if name.startswith("step_")
 }
@@ -138,7 +166,7 @@ def main(arguments: list[str]) -> int:
         print(f"check: no step '{unknown[0]}'; the steps are {', '.join(STEPS)}", file=sys.stderr)
         return 2
     results: dict[str, Tally] = {}
-    for name in arguments or STEPS:
+    for name in arguments or (name for name in STEPS if name != "soak"):
         heading(f"check: {name}")
         start = time.monotonic()
         results[name] = STEPS[name]()
