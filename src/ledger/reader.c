@@ -16,7 +16,7 @@
 #define COPY_MAX (1ull << 30)
 /* Deeper chains than any writer makes are cut, so that no walk of a damaged trie takes for ever. */
 #define DEPTH_MAX 65536u
-#define STRING_MAX 4096u /* or every function could be named by the whole region */
+#define STRING_MAX 4096u /* read of one: or every function could be named by the whole region */
 #define COPY_ATTEMPTS 4  /* of a moving program's sites */
 #define HEAD_BYTES (BURSAR_AT_DIRECTORY + BURSAR_PAGE)
 /* Larger than any program allocates, small enough that sums of all sites cannot wrap round. */
@@ -266,8 +266,10 @@ struct bursar_text bursar_reader_string(const struct bursar_reader *reader, uint
   if (offset == 0 || offset % 4 != 0 || offset > reader->string_length || reader->string_length - offset < 4)
     return (struct bursar_text){NULL, 0};
   memcpy(&length, reader->string_bytes + offset, sizeof length);
-  if (length > STRING_MAX || length > reader->string_length - offset - 4)
+  if (length > reader->string_length - offset - 4)
     return (struct bursar_text){NULL, 0};
+  if (length > STRING_MAX)
+    length = STRING_MAX;
   return (struct bursar_text){reader->string_bytes + offset + 4, length};
 }
 

@@ -37,7 +37,10 @@ static uint64_t live_total(const struct bursar_reader *reader) {
 }
 
 static void test_whole(void) {
+  static char longest[10000];
   struct ledger_build *b = ledger_build_example();
+  memset(longest, 'w', sizeof longest);
+  uint32_t text = ledger_build_string(b, longest, sizeof longest);
   struct bursar_reader *reader = open_build(b);
   if (OK(reader != NULL, "a whole ledger opens (%s)", error.text)) {
     EQ(reader->note_count, 0);
@@ -46,6 +49,7 @@ static void test_whole(void) {
     EQ(reader->unmatched_bytes, 0);
     EQ(reader->ticks, 4);
     EQ(reader->time_ns, 3500000000);
+    EQ(bursar_reader_string(reader, text).length, 4096);
     OK(!reader->completed_event, "nothing was under way");
     struct bursar_text name = bursar_reader_string(reader, reader->code[2].name);
     OK(name.length == 4 && memcmp(name.bytes, "load", 4) == 0, "a name reads");
