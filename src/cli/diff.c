@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "report/output.h"
 
+#include <signal.h>
 #include <string.h>
 
 struct asked {
@@ -78,6 +79,7 @@ int bursar_cli_diff(int argc, char **argv) {
                                            .about = "Compares what two ledgers held at their peaks, by site.",
                                            .options = options};
   int operands;
+  signal(SIGXFSZ, SIG_IGN); /* a file size limit then is an error of write(), and nothing is left behind */
   int status = bursar_cli_options(&syntax, argc, argv, &operands);
   if (status >= 0)
     return status;

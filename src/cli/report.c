@@ -4,6 +4,7 @@
 #include "report/output.h"
 #include "report/views.h"
 
+#include <signal.h>
 #include <string.h>
 
 /* More than any program gives; a crafted ledger could ask for terabytes. */
@@ -148,6 +149,7 @@ int bursar_cli_report(int argc, char **argv) {
                                            .about = "Shows who held the memory, from a ledger or a running program.",
                                            .options = options};
   int operands;
+  signal(SIGXFSZ, SIG_IGN); /* a file size limit then is an error of write(), and nothing is left behind */
   int status = bursar_cli_options(&syntax, argc, argv, &operands);
   if (status >= 0)
     return status;

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,20 @@ def test_the_summary_fits_a_screen(bursar: Run, script: Path, ledger: Path) -> N
     assert any(re.match(r" +\d\d\.\d % +3\.81 MiB  program\.py:3 load", line) for line in lines), lines
     assert f"  bursar report {ledger}" in lines
     assert f"  bursar report {ledger} --format html -o report.html" in lines
+
+
+def test_what_cannot_be_written_leaves_nothing(bursar: Run, whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    for words in (["report", whole, "--format", "json"], ["report", whole, "--format", "html"]):
+        done = bursar(*words, "-o", folder / "x", preexec_fn=limit)
+        assert done.returncode == 1
+        assert "File too large" in done.stderr
+        assert list(folder.iterdir()) == []
+    with open("/dev/full", "w") as full:
+        done = bursar("report", whole, stdout=full)
+    assert (done.returncode, done.stderr) == (1, "bursar: cannot write the report: No space left on device\n")
