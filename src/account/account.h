@@ -80,7 +80,7 @@ struct bursar_settings {
   uint32_t parent_pid;
 };
 
-/* Opens the books.  The hooks may be installed before or after; until then nothing is booked.  Main GIL.  Class N. */
+/* Opens the books.  The hooks are installed after a first success (the live table must be there).  Main GIL.  Class N. */
 int bursar_account_start(const struct bursar_settings *settings, const struct bursar_provider *provider,
                          struct bursar_error *error) __attribute__((warn_unused_result));
 /* Closes the books in this state; the ledger then never changes again.  Main GIL.  Class F. */
