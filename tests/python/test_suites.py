@@ -1,4 +1,4 @@
-"""A few of CPython's own test files under `bursar run`: the same results as without, and each process's allocations seen.
+"""A few of CPython's own test files under `bursar run`: the same results as without, and all allocations seen.
 
 `make check` runs all of tests/suites/run, on every interpreter."""
 
