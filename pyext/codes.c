@@ -261,6 +261,8 @@ uint32_t bursar_codes_line(struct bursar_code_memo *memo, bursar_position positi
   if (!memo->near && !memo->far)
     read_lines(memo);
   if (memo->near)
-    return memo->near[unit + 1] ? (uint32_t)(memo->first_line + memo->near[unit + 1] - 1) : 0;
-  return memo->far ? (uint32_t)memo->far[unit + 1] : 0;
+    return (uint32_t)(memo->near[unit + 1] ? memo->first_line + memo->near[unit + 1] - 1 : memo->first_line);
+  if (memo->far)
+    return (uint32_t)(memo->far[unit + 1] ? memo->far[unit + 1] : memo->first_line);
+  return 0;
 }

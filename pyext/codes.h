@@ -19,7 +19,7 @@ struct bursar_code_memo {
 };
 
 struct bursar_code_memo *bursar_codes_find(PyCodeObject *code);
-/* The line at a position of this code, 0 where there is none. */
+/* The line at a position of this code; the function's own where the compiler gave the place none.  0: not known. */
 uint32_t bursar_codes_line(struct bursar_code_memo *memo, bursar_position position);
 /* The block at p ended: forgets the code object that it was.  True: it was one. */
 bool bursar_codes_forget(const void *p);

@@ -46,9 +46,10 @@ static inline bursar_frame *bursar_frame_caller(const bursar_frame *frame) { ret
 static inline bursar_position bursar_frame_position(const bursar_frame *frame) { return frame->f_lasti; }
 static inline PyCodeObject *bursar_frame_code(const bursar_frame *frame) { return frame->f_code; }
 static inline PyObject *bursar_frame_globals(const bursar_frame *frame) { return frame->f_globals; }
-/* An address that says both which code and where in it, as long as the code lives. */
+/* A number that says both which code and where in it, as long as the code lives.  Not by the address of its bytes: code
+ * objects of one file share equal ones.  Code objects are 16-aligned and below 2^47, which leaves 21 bits for the unit. */
 static inline uintptr_t bursar_frame_place(const bursar_frame *frame) {
-  return (uintptr_t)PyBytes_AS_STRING(frame->f_code->co_code) + (uintptr_t)(2 * (intptr_t)frame->f_lasti);
+  return (uintptr_t)frame->f_code >> 4 << 21 | (uintptr_t)((uint32_t)(frame->f_lasti + 1) & 0x1fffff);
 }
 /* The code unit that a position stands for; -1 before the start. */
 static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position position) { return position; }
@@ -141,6 +142,9 @@ static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position po
 static inline Py_ssize_t bursar_code_units(PyCodeObject *code) { return 0; }
 
 #endif
+
+/* Are there other thread states in this thread's interpreter?  New ones are put at the head of the list. */
+static inline bool bursar_thread_has_company(const PyThreadState *thread) { return thread->prev || thread->next; }
 
 /* Line tables: pairs of bytes until 3.10, variable-length entries since. */
 #define BURSAR_LINES_IN_PAIRS (PY_VERSION_HEX < 0x030b0000)

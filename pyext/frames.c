@@ -206,6 +206,26 @@ static bool is_main(const bursar_frame *frame) {
   return code && bursar_frame_globals(frame) == main_globals && !(code->co_flags & CO_OPTIMIZED);
 }
 
+static bool is_shutdown(const bursar_frame *frame) {
+  static const char name[] = "_shutdown";
+  const PyCodeObject *code = bursar_frame_code(frame);
+  return code && PyUnicode_IS_COMPACT_ASCII(code->co_name) && PyUnicode_GET_LENGTH(code->co_name) == sizeof name - 1 &&
+         memcmp(PyUnicode_DATA(code->co_name), name, sizeof name - 1) == 0;
+}
+
+/* The module's frame is gone, but there are other threads: the interpreter joins them (threading._shutdown) before it calls
+ * exit handlers, and until then they are the program.  A handler's frame, or the last thread's end, ends it. */
+static bool waits_for_threads(const struct stack *stack, const struct change *change, uint32_t depth) {
+  if (!bursar_thread_has_company(main_thread))
+    return false;
+  for (uint32_t at = 1; at <= depth; at++) {
+    const bursar_frame *frame = at <= change->kept ? stack->seen[at].frame : fresh[change->fresh - (at - change->kept)];
+    if (bursar_frame_code(frame))
+      return is_shutdown(frame);
+  }
+  return true;
+}
+
 static void name_main(const bursar_frame *frame) {
   const struct bursar_code_memo *memo = bursar_codes_find(bursar_frame_code(frame));
   const struct bursar_code *codes = (const struct bursar_code *)(void *)bursar_account.writer.base[BURSAR_REGION_CODES];
@@ -228,6 +248,8 @@ static void follow_main(const struct stack *stack, const struct change *change, 
     name_main(frame);
   if (found)
     bursar_account_phase(BURSAR_PHASE_MAIN);
+  else if (main_depth && waits_for_threads(stack, change, depth))
+    return;
   else if (main_depth)
     bursar_account_phase(BURSAR_PHASE_EXIT);
   main_depth = found;

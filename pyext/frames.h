@@ -38,7 +38,7 @@ extern struct bursar_frames *bursar_frames_at_hand;
 extern struct bursar_step bursar_frames_steps[BURSAR_STEPS];
 
 static inline struct bursar_step *bursar_frames_step(uintptr_t place, uint32_t parent) {
-  return &bursar_frames_steps[(place >> 1 ^ place >> 11 ^ parent) & (BURSAR_STEPS - 1)];
+  return &bursar_frames_steps[(place ^ (uintptr_t)parent << 40) * 0x9E3779B97F4A7C15ull >> 54]; /* BURSAR_STEPS is 2^10 */
 }
 
 /* The tag of the stack that runs now; 0: call bursar_frames_tag.
