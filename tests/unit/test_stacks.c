@@ -69,6 +69,14 @@ static void test_nodes(void) {
   OK(tags[0] != tags[1] && tags[1] != tags[2] && tags[0] == bursar_stacks_site(nodes[7][3], 0), "a site a domain");
   OK((tags[0] & BURSAR_CELL_LOW) == BURSAR_CELL_BIG, "a tag is as the live table writes it");
   EQ(bursar_stacks_site_index(&bursar_account.numbered[tags[1] >> BURSAR_CELL_SHIFT]), (tags[1] >> BURSAR_CELL_SHIFT) - 1);
+  const struct bursar_site_facts *facts =
+      (const struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS];
+  for (unsigned i = 0; i < 2 * 5000 * BURSAR_DOMAIN_COUNT; i++) {
+    uint32_t node = nodes[i / BURSAR_DOMAIN_COUNT % 5000][3], domain = i % BURSAR_DOMAIN_COUNT;
+    uint32_t index = (bursar_stacks_site(node, domain) >> BURSAR_CELL_SHIFT) - 1;
+    wrong += index < BURSAR_SITE_FIRST || facts[index].node != node || facts[index].domain != domain;
+  }
+  EQ(wrong, 0);
 }
 
 static void test_readable(void) {
