@@ -99,18 +99,27 @@ static inline bursar_position bursar_frame_position(const bursar_frame *frame) {
 #endif
 }
 
-/* NULL for frames that only mark an entry from C. */
+#if PY_VERSION_HEX >= 0x030c0000
+/* The code below __init__ in a call of a class is the interpreter's own (_Py_InitCleanup): it has no line from which on a
+ * traceback shows it. */
+static inline PyCodeObject *bursar_code_shown(PyCodeObject *code) {
+  return code->_co_firsttraceable < Py_SIZE(code) ? code : NULL;
+}
+#endif
+
+/* NULL for frames that only mark an entry from C, and for those that no traceback shows. */
 static inline PyCodeObject *bursar_frame_code(const bursar_frame *frame) {
 #if PY_VERSION_HEX < 0x030c0000
   return frame->f_code;
 #elif PY_VERSION_HEX < 0x030d0000
-  return frame->owner == FRAME_OWNED_BY_CSTACK ? NULL : frame->f_code;
+  return frame->owner == FRAME_OWNED_BY_CSTACK ? NULL : bursar_code_shown(frame->f_code);
 #elif PY_VERSION_HEX < 0x030e0000
-  return frame->owner == FRAME_OWNED_BY_CSTACK ? NULL : (PyCodeObject *)frame->f_executable;
+  return frame->owner == FRAME_OWNED_BY_CSTACK ? NULL : bursar_code_shown((PyCodeObject *)frame->f_executable);
 #else
   if (frame->owner == FRAME_OWNED_BY_INTERPRETER || frame->owner == FRAME_OWNED_BY_CSTACK)
     return NULL;
-  return (PyCodeObject *)(frame->f_executable.bits & ~(uintptr_t)3); /* the tag: Py_TAG_BITS and its successors */
+  /* without the tag: Py_TAG_BITS and its successors */
+  return bursar_code_shown((PyCodeObject *)(frame->f_executable.bits & ~(uintptr_t)3));
 #endif
 }
 

@@ -413,11 +413,13 @@ def test_subinterpreters_that_share_the_gil(keep: Keep) -> None:
         "kept = after()\n"
         "sub.run_string(two, 'del kept')\n"
     )
-    peak = books.facts["peak_bytes"]
-    assert 11_000_000 <= peak < 14_000_000
     inner = [site for site in books.facts["sites"] if site["stack"] and site["stack"][0]["function"] == "inner"]
     assert sum(site["allocated_bytes"] for site in inner) == 2 * 4_000_033
     assert sum(site["live_bytes"] for site in inner) == 0
+    # At the peak both held theirs, beside the second one's 3 MB and what two interpreters need for themselves.
+    assert sum(site["peak_bytes"] for site in inner) == 2 * 4_000_033
+    assert sum(site["peak_bytes"] for site in books.facts["sites"]) == books.facts["peak_bytes"]
+    assert sum(3_000_033 <= site["peak_bytes"] < 3_001_000 for site in books.facts["sites"]) == 1
     assert books.sum("after", "live_bytes") == 1_000_033
     assert books.facts["live_bytes"] < 4_000_000
 
@@ -463,7 +465,7 @@ def test_subinterpreters_with_gils_of_their_own(keep: Keep, execute: Run, python
     assert facts["outside_allocations"] > 3 * 33_000
     assert facts["live_bytes"] == sum(site["live_bytes"] for site in facts["sites"])
     assert facts["allocations"] == sum(site["allocations"] for site in facts["sites"])
-    assert 20_000_000 < facts["peak_bytes"] + facts["peak_error_bytes"] < 90_000_000
+    assert 20_000_000 < facts["peak_bytes"] + facts["peak_error_bytes"] < 130_000_000
 
 
 FORKS = (
