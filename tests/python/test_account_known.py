@@ -419,7 +419,7 @@ def test_subinterpreters_that_share_the_gil(keep: Keep) -> None:
     # At the peak both held theirs, beside the second one's 3 MB and what two interpreters need for themselves.
     assert sum(site["peak_bytes"] for site in inner) == 2 * 4_000_033
     assert sum(site["peak_bytes"] for site in books.facts["sites"]) == books.facts["peak_bytes"]
-    assert sum(3_000_033 <= site["peak_bytes"] < 3_001_000 for site in books.facts["sites"]) == 1
+    assert sum(3_000_033 <= site["peak_bytes"] < 3_010_000 for site in books.facts["sites"]) == 1
     assert books.sum("after", "live_bytes") == 1_000_033
     assert books.facts["live_bytes"] < 4_000_000
 
