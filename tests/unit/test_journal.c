@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "account/stacks.h"
 #include "account_model.h"
 
 #define BLOCKS 600
@@ -176,6 +177,61 @@ static void run(struct plan plan) {
   account_model_remove(&model);
 }
 
+/* More sites change between two ticks than a small ledger has room to note: it says so, and all else stays exact. */
+static void test_overwhelmed(void) {
+  enum { MANY = 8000 };
+  static uint32_t tags[MANY];
+  static uint64_t size[MANY];
+  uint64_t random = 9, live = 0, peak = 0, at_peak = 0;
+  unsigned wrong = 0;
+  account_model_open(&model, 1, 0);
+  memset(size, 0, sizeof size);
+  ticks_made = 0;
+  remember();
+  uint32_t code = bursar_stacks_code(bursar_stacks_string("f", 1), 0, 1);
+  for (uint32_t i = 0; i < MANY; i++)
+    tags[i] = bursar_stacks_site(bursar_stacks_node(BURSAR_NODE_MAIN, code, i + 1), 0);
+  for (unsigned round = 0; round < 12; round++) {
+    for (unsigned i = 0; i < MANY; i++) {
+      char *p = (char *)0x100000000000 + i * 1024;
+      if (size[i])
+        model_unbook(p, 0);
+      live -= size[i];
+      size[i] = size[i] && model_below(&random, 2) ? 0 : 17 + model_below(&random, 900);
+      if (size[i])
+        model_book(p, size[i], tags[i], 0);
+      live += size[i];
+      peak = live > peak ? live : peak;
+    }
+    hold_clock();
+    model.live = live;
+    model.allocs = bursar_account_totals().allocs;
+    wrong += bursar_journal_tick(NOW) == 0;
+    remember();
+  }
+  EQ(wrong, 0);
+  account_model_stop(&model, BURSAR_STATE_ENDED);
+  struct bursar_model *books;
+  struct bursar_error error;
+  if (!OK(bursar_model_open(model.path, &books, &error) == 0, "it reads"))
+    return;
+  EQ(books->history_lossy, 1);
+  EQ(books->reader->note_count, 0);
+  EQ(books->reader->unmatched_bytes, 0);
+  EQ(books->live.bytes, live);
+  for (uint32_t i = 0; i < books->site_count; i++)
+    at_peak += books->sites[i].peak.bytes;
+  EQ(books->peak_bytes, peak);
+  EQ(at_peak, peak);
+  for (uint32_t i = 0; i < books->tick_count; i++) {
+    const struct then *then = find(books->ticks[i].time_ns);
+    wrong += !then || then->live != books->ticks[i].live_bytes || then->allocs != books->ticks[i].allocations;
+  }
+  EQ(wrong, 0);
+  bursar_model_free(books);
+  account_model_remove(&model);
+}
+
 int main(void) {
   history = calloc(TICKS + 2, sizeof *history);
   if (!history)
@@ -189,6 +245,7 @@ int main(void) {
       .seed = 5, .cap = 2u << 20, .ticks = 2000, .per_tick = 3, .with_end = true, .expected = {.least = 400, .least_whole = 50}});
   run((struct plan){
       .seed = 6, .cap = 4u << 20, .ticks = 1500, .per_tick = 100, .with_end = true, .expected = {.least = 400, .least_whole = 4}});
+  test_overwhelmed();
   free(history);
   return tap_done();
 }
