@@ -3,6 +3,8 @@ that the victim kept in shared memory.
 
 `make test` kills 60 times in each way, `make check` a thousand times. Seeds are in the names of failures."""
 
+import ctypes
+import errno
 import json
 import mmap
 import os
@@ -12,7 +14,8 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -96,42 +99,66 @@ def check_sums(facts: dict[str, Any], outside: int) -> None:
         assert difference <= outside * largest, (name, difference, facts["notes"])
 
 
-Kill = Callable[[int, int, int], int]
+def check_killed(facts: dict[str, Any], count: "mmap.mmap", outside: int) -> int:
+    """Sums, and the victim's own count. Returns how many allocations it made."""
+    before, begun, done = counts(count)
+    check_sums(facts, outside)
+    for name, fact in ("allocs", "allocations"), ("frees", "frees"), ("alloc_bytes", "allocated_bytes"):
+        made = facts[fact] - before[name]
+        assert done[name] <= made <= begun[name], (name, done[name], made, begun[name], facts["notes"])
+    live = facts["live_bytes"] - (before["alloc_bytes"] - before["free_bytes"])
+    assert done["alloc_bytes"] - begun["free_bytes"] <= live <= begun["alloc_bytes"] - done["free_bytes"]
+    assert facts["peak_bytes"] + facts["peak_error_bytes"] >= facts["live_bytes"]
+    return done["allocs"]
+
+
+# Arguments: the seed, threads without and with the GIL beside the program's own.
+StartVictim = Callable[[int, int, int], "tuple[subprocess.Popen[bytes], Path, mmap.mmap]"]
 
 
 @pytest.fixture
-def kill(bursar: Run, command: str, environment: dict[str, str], tmp_path: Path, victim: Path) -> Kill:
-    """Kills one victim and compares. Arguments: the seed, threads without and with the GIL beside the program's own.
-    Returns how many allocations it made."""
+def start_victim(
+    command: str, environment: dict[str, str], tmp_path: Path, victim: Path
+) -> Iterator[StartVictim]:
+    """Starts a victim and returns once it is at work: the process, its ledger, its count."""
     ledger, shared, program = tmp_path / "victim.bursar", tmp_path / "counts", tmp_path / "victim.py"
     program.write_text(VICTIM)
+    with ExitStack() as stack:
 
-    def one(seed: int, without: int, with_gil: int) -> int:
-        shared.write_bytes(bytes(PAGE * PAGES))
-        ledger.unlink(missing_ok=True)
-        words = [victim, shared, ledger, seed, without, with_gil]
-        process = subprocess.Popen(
-            [command, "run", "-o", ledger, program, *map(str, words)], env=environment, cwd=tmp_path,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        with process, shared.open("r+b") as file, mmap.mmap(file.fileno(), 0) as count:
+        def start(seed: int, without: int, with_gil: int) -> "tuple[subprocess.Popen[bytes], Path, mmap.mmap]":
+            stack.close()
+            shared.write_bytes(bytes(PAGE * PAGES))
+            ledger.unlink(missing_ok=True)
+            words = [victim, shared, ledger, seed, without, with_gil]
+            process = stack.enter_context(subprocess.Popen(
+                [command, "run", "-o", ledger, program, *map(str, words)], env=environment, cwd=tmp_path,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ))  # fmt: skip
+            stack.callback(process.kill)
+            file = stack.enter_context(shared.open("r+b"))
+            count = stack.enter_context(mmap.mmap(file.fileno(), 0))
             limit = time.perf_counter() + LIMIT
             while not struct.unpack_from("<Q", count, 96)[0]:
                 assert process.poll() is None and time.perf_counter() < limit, process.communicate()[0]
                 time.sleep(0.001)
-            wait_until(time.perf_counter() + random.Random(seed).random() ** 2 * 0.04)
-            process.send_signal(signal.SIGKILL)
-            assert process.wait(LIMIT) == -signal.SIGKILL
-            before, begun, done = counts(count)
-        facts = read(bursar, ledger)
-        check_sums(facts, without)
-        for name, fact in ("allocs", "allocations"), ("frees", "frees"), ("alloc_bytes", "allocated_bytes"):
-            made = facts[fact] - before[name]
-            assert done[name] <= made <= begun[name], (name, done[name], made, begun[name], facts["notes"])
-        live = facts["live_bytes"] - (before["alloc_bytes"] - before["free_bytes"])
-        assert done["alloc_bytes"] - begun["free_bytes"] <= live <= begun["alloc_bytes"] - done["free_bytes"]
-        assert facts["peak_bytes"] + facts["peak_error_bytes"] >= facts["live_bytes"]
-        return done["allocs"]
+            return process, ledger, count
+
+        yield start
+
+
+Kill = Callable[[int, int, int], int]
+
+
+@pytest.fixture
+def kill(bursar: Run, start_victim: StartVictim) -> Kill:
+    """Kills one victim and compares. Returns how many allocations it made."""
+
+    def one(seed: int, without: int, with_gil: int) -> int:
+        process, ledger, count = start_victim(seed, without, with_gil)
+        wait_until(time.perf_counter() + random.Random(seed).random() ** 2 * 0.04)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(LIMIT) == -signal.SIGKILL
+        return check_killed(read(bursar, ledger), count, without)
 
     return one
 
@@ -155,6 +182,44 @@ def test_killed_at_a_random_moment(kill: Kill, times: int, without: int, with_gi
         except AssertionError as error:
             raise AssertionError(f"BURSAR_SEED={first + number}: {error}") from error
     assert made > times * 100  # they were killed at work
+
+
+PTRACE_ATTACH, PTRACE_SINGLESTEP = 16, 9
+
+
+def ptrace(request: int, pid: int) -> None:
+    """Asks, and waits for the process to stop."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    if libc.ptrace(request, pid, None, None) != 0:
+        error = ctypes.get_errno()
+        if request == PTRACE_ATTACH and error == errno.EPERM:
+            pytest.skip("this system lets no process trace its child (ptrace: EPERM)")
+        raise OSError(error, os.strerror(error))
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSTOPPED(status), status
+
+
+@pytest.mark.parametrize("steps", [pytest.param(300, id="300"), pytest.param(5000, id="5000", marks=pytest.mark.check)])
+def test_killed_after_each_single_instruction(
+    bursar: Run, start_victim: StartVictim, tmp_path: Path, steps: int
+) -> None:
+    """One instruction at a time: what the ledger says then is what it would say if the program were killed there."""
+    copy = tmp_path / "copy.bursar"
+    process, ledger, count = start_victim(first_seed(), 0, 0)
+    seen = set()
+    ptrace(PTRACE_ATTACH, process.pid)
+    try:
+        for step in range(steps):
+            copy.write_bytes(ledger.read_bytes())
+            made = check_killed(read(bursar, copy), count, 0)
+            seen.add(made)
+            copy.unlink()
+            for _ in range(1 if steps <= 300 else 1 + step % 3):
+                ptrace(PTRACE_SINGLESTEP, process.pid)
+    finally:
+        process.kill()
+    assert len(seen) > steps / 1000  # it went on
 
 
 @pytest.mark.parametrize("times", [pytest.param(12, id="12"), pytest.param(250, id="250", marks=pytest.mark.check)])
