@@ -39,7 +39,7 @@ typedef struct _frame bursar_frame;
 typedef intptr_t bursar_position;
 
 static inline PyThreadState *bursar_thread(void) {
-  return (PyThreadState *)__atomic_load_n(&_PyRuntime.gilstate.tstate_current._value, __ATOMIC_RELAXED);
+  return (PyThreadState *)__atomic_load_n((uintptr_t *)&_PyRuntime.gilstate.tstate_current._value, __ATOMIC_RELAXED);
 }
 static inline bursar_frame *bursar_frame_top(const PyThreadState *thread) { return thread->frame; }
 static inline bursar_frame *bursar_frame_caller(const bursar_frame *frame) { return frame->f_back; }
@@ -73,7 +73,7 @@ typedef const _Py_CODEUNIT *bursar_position;
 
 static inline PyThreadState *bursar_thread(void) {
 #if PY_VERSION_HEX < 0x030c0000
-  return (PyThreadState *)__atomic_load_n(&_PyRuntime.gilstate.tstate_current._value, __ATOMIC_RELAXED);
+  return (PyThreadState *)__atomic_load_n((uintptr_t *)&_PyRuntime.gilstate.tstate_current._value, __ATOMIC_RELAXED);
 #elif PY_VERSION_HEX < 0x030d0000
   return _PyThreadState_UncheckedGet();
 #else
