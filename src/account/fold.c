@@ -203,6 +203,8 @@ void bursar_fold_if_full(void) {
   bool sites_full = (uint64_t)(used + used / 64 + 64) * sizeof(struct bursar_site) > writer()->limit[BURSAR_REGION_SITES];
   if ((used < fold_at && !nodes_full && !sites_full) || BURSAR_BOOKS->tick < not_before)
     return;
+  if (counts()->phase == BURSAR_PHASE_EXIT && !sites_full)
+    return; /* what is said of the end would get coarser for the sake of a moment */
   size_t node_bytes = n * sizeof(uint32_t), site_bytes = ((size_t)counts()->sites + 1) * sizeof(uint32_t);
   first_of = bursar_pool_take(node_bytes);
   next_of = bursar_pool_take(site_bytes);

@@ -53,7 +53,10 @@ def assert_balanced(facts: dict[str, Any]) -> None:
         ("temporary_allocations", "temporary_allocations"),
     ]:  # fmt: skip
         summed = sum(site[by_site] for site in sites)
-        assert facts[total] == summed, (total, facts["peak_error_bytes"], facts["live_error_bytes"])
+        error = facts["live_error_bytes"] if total == "live_bytes" else 0
+        assert abs(facts[total] - summed) <= error, (total, facts["peak_error_bytes"], facts["live_error_bytes"])
+    # What the error is there for: a thread's own few words, freed outside the GIL after the end.
+    assert facts["live_error_bytes"] < 100_000
     if not facts["outside_allocations"]:
         assert facts["live_blocks"] == sum(site["live_blocks"] for site in sites)
 
