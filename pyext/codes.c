@@ -11,7 +11,9 @@
 static struct bursar_code_memo **slots; /* open addressing by address; removal shifts back */
 static uint32_t size, used;
 
-static uint32_t home(const void *code) { return (uint32_t)((uintptr_t)code * 0x9E3779B97F4A7C15ull >> 32) & (size - 1); }
+static uint32_t home(const void *code) {
+  return (uint32_t)((uintptr_t)code * 0x9E3779B97F4A7C15ull >> 32) & (size - 1);
+}
 
 static bool grow(void) {
   struct bursar_code_memo **old = slots;

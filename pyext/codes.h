@@ -13,9 +13,9 @@ struct bursar_code_memo {
   const void *table;  /* its line table, to know it by */
   uint32_t id;        /* index in the ledger */
   int32_t first_line;
-  uint32_t units;     /* code units + 1: unit -1 is where a frame has not started */
-  uint16_t *near;     /* by unit + 1: line - first_line + 1, 0 for none; NULL until asked for */
-  int32_t *far;       /* the same where it does not fit */
+  uint32_t units; /* code units + 1: unit -1 is where a frame has not started */
+  uint16_t *near; /* by unit + 1: line - first_line + 1, 0 for none; NULL until asked for */
+  int32_t *far;   /* the same where it does not fit */
 };
 
 struct bursar_code_memo *bursar_codes_find(PyCodeObject *code);

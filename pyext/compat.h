@@ -15,26 +15,27 @@
 
 #define PY_SSIZE_T_CLEAN
 #ifndef Py_BUILD_CORE
-#define Py_BUILD_CORE 1 /* the interpreter's own headers, for its frames; before Python.h, which looks at it too */
+  #define Py_BUILD_CORE 1 /* the interpreter's own headers, for its frames; before Python.h, which looks at it too */
 #endif
 #include <Python.h>
 
 #if PY_VERSION_HEX < 0x030a0000
-#error "bursar needs CPython 3.10 or later"
+  #error "bursar needs CPython 3.10 or later"
 #endif
 #ifdef Py_GIL_DISABLED
-#error "bursar keeps exact books under the GIL: free-threaded builds of Python are not supported"
+  #error "bursar keeps exact books under the GIL: free-threaded builds of Python are not supported"
 #endif
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#if PY_VERSION_HEX < 0x030b0000 /* ------------------------------------------------------------------------------ 3.10 */
+#if PY_VERSION_HEX < \
+    0x030b0000 /* ------------------------------------------------------------------------------ 3.10 */
 
-#include <frameobject.h>
-#include <internal/pycore_runtime.h>
+  #include <frameobject.h>
+  #include <internal/pycore_runtime.h>
 
-#define BURSAR_KNOWS_FRAMES 1
+  #define BURSAR_KNOWS_FRAMES 1
 typedef struct _frame bursar_frame;
 typedef intptr_t bursar_position;
 
@@ -55,72 +56,73 @@ static inline uintptr_t bursar_frame_place(const bursar_frame *frame) {
 static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position position) { return position; }
 static inline Py_ssize_t bursar_code_units(PyCodeObject *code) { return PyBytes_GET_SIZE(code->co_code) / 2; }
 
-#elif PY_VERSION_HEX < 0x030f0000 /* ---------------------------------------------------------------------- 3.11 to 3.14 */
+#elif PY_VERSION_HEX < \
+    0x030f0000 /* ---------------------------------------------------------------------- 3.11 to 3.14 */
 
-#if PY_VERSION_HEX >= 0x030e0000
-#include <internal/pycore_interpframe_structs.h>
-#else
-#include <internal/pycore_frame.h>
-#endif
-#include <internal/pycore_interp.h>
-#if PY_VERSION_HEX < 0x030c0000
-#include <internal/pycore_runtime.h>
-#endif
+  #if PY_VERSION_HEX >= 0x030e0000
+    #include <internal/pycore_interpframe_structs.h>
+  #else
+    #include <internal/pycore_frame.h>
+  #endif
+  #include <internal/pycore_interp.h>
+  #if PY_VERSION_HEX < 0x030c0000
+    #include <internal/pycore_runtime.h>
+  #endif
 
-#define BURSAR_KNOWS_FRAMES 1
+  #define BURSAR_KNOWS_FRAMES 1
 typedef struct _PyInterpreterFrame bursar_frame;
 typedef const _Py_CODEUNIT *bursar_position;
 
 static inline PyThreadState *bursar_thread(void) {
-#if PY_VERSION_HEX < 0x030c0000
+  #if PY_VERSION_HEX < 0x030c0000
   return (PyThreadState *)__atomic_load_n((uintptr_t *)&_PyRuntime.gilstate.tstate_current._value, __ATOMIC_RELAXED);
-#elif PY_VERSION_HEX < 0x030d0000
+  #elif PY_VERSION_HEX < 0x030d0000
   return _PyThreadState_UncheckedGet();
-#else
+  #else
   return PyThreadState_GetUnchecked();
-#endif
+  #endif
 }
 
 static inline bursar_frame *bursar_frame_top(const PyThreadState *thread) {
-#if PY_VERSION_HEX < 0x030d0000
+  #if PY_VERSION_HEX < 0x030d0000
   return thread->cframe->current_frame;
-#else
+  #else
   return thread->current_frame;
-#endif
+  #endif
 }
 
 static inline bursar_frame *bursar_frame_caller(const bursar_frame *frame) { return frame->previous; }
 
 static inline bursar_position bursar_frame_position(const bursar_frame *frame) {
-#if PY_VERSION_HEX < 0x030d0000
+  #if PY_VERSION_HEX < 0x030d0000
   return frame->prev_instr;
-#else
+  #else
   return frame->instr_ptr;
-#endif
+  #endif
 }
 
-#if PY_VERSION_HEX >= 0x030c0000
+  #if PY_VERSION_HEX >= 0x030c0000
 /* The code below __init__ in a call of a class is the interpreter's own (_Py_InitCleanup): it has no line from which on a
  * traceback shows it. */
 static inline PyCodeObject *bursar_code_shown(PyCodeObject *code) {
   return code->_co_firsttraceable < Py_SIZE(code) ? code : NULL;
 }
-#endif
+  #endif
 
 /* NULL for frames that only mark an entry from C, and for those that no traceback shows. */
 static inline PyCodeObject *bursar_frame_code(const bursar_frame *frame) {
-#if PY_VERSION_HEX < 0x030c0000
+  #if PY_VERSION_HEX < 0x030c0000
   return frame->f_code;
-#elif PY_VERSION_HEX < 0x030d0000
+  #elif PY_VERSION_HEX < 0x030d0000
   return frame->owner == FRAME_OWNED_BY_CSTACK ? NULL : bursar_code_shown(frame->f_code);
-#elif PY_VERSION_HEX < 0x030e0000
+  #elif PY_VERSION_HEX < 0x030e0000
   return frame->owner == FRAME_OWNED_BY_CSTACK ? NULL : bursar_code_shown((PyCodeObject *)frame->f_executable);
-#else
+  #else
   if (frame->owner == FRAME_OWNED_BY_INTERPRETER || frame->owner == FRAME_OWNED_BY_CSTACK)
     return NULL;
   /* without the tag: Py_TAG_BITS and its successors */
   return bursar_code_shown((PyCodeObject *)(frame->f_executable.bits & ~(uintptr_t)3));
-#endif
+  #endif
 }
 
 static inline PyObject *bursar_frame_globals(const bursar_frame *frame) { return frame->f_globals; }
@@ -136,7 +138,7 @@ static inline Py_ssize_t bursar_code_units(PyCodeObject *code) { return Py_SIZE(
 
 #else /* ---------------------------------------------------------------------------------------------------- not yet known */
 
-#define BURSAR_KNOWS_FRAMES 0
+  #define BURSAR_KNOWS_FRAMES 0
 typedef void bursar_frame;
 typedef uintptr_t bursar_position;
 
@@ -175,16 +177,16 @@ static inline bool bursar_holds_main_gil(void) {
 
 /* The same for a thread that calls a hook of OBJ or MEM: it does hold a GIL, and until 3.11 there is only one. */
 #if PY_VERSION_HEX < 0x030c0000
-#define BURSAR_ONE_GIL 1
+  #define BURSAR_ONE_GIL 1
 #else
-#define BURSAR_ONE_GIL 0
+  #define BURSAR_ONE_GIL 0
 #endif
 
 /* One process keeps one set of books, whoever asks: the module itself has no state that interpreters could share badly. */
 #if PY_VERSION_HEX >= 0x030c0000
-#define BURSAR_MODULE_SLOTS {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+  #define BURSAR_MODULE_SLOTS {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #else
-#define BURSAR_MODULE_SLOTS
+  #define BURSAR_MODULE_SLOTS
 #endif
 
 #endif

@@ -6,10 +6,10 @@
 #include "base/pool.h"
 #include "codes.h"
 
-#define STACKS_MAX 256u     /* thread states remembered at a time; a stack is only a cache and can be dropped */
+#define STACKS_MAX 256u /* thread states remembered at a time; a stack is only a cache and can be dropped */
 #define DEPTH_FIRST 128u
 #define DEPTH_MAX (1u << 18)
-#define FINGERS 1024u       /* direct-mapped: frame address to place in the array */
+#define FINGERS 1024u /* direct-mapped: frame address to place in the array */
 
 struct stack {
   struct bursar_frames hot;
@@ -41,9 +41,7 @@ static const PyThreadState *main_thread;
 static const PyObject *main_globals;
 static uint32_t main_depth; /* where the frame of __main__ is in its thread's stack; 0: not seen */
 
-static uint32_t finger(const bursar_frame *frame) {
-  return (uint32_t)((uintptr_t)frame >> 3) * 0x9E3779B1u >> 22;
-}
+static uint32_t finger(const bursar_frame *frame) { return (uint32_t)((uintptr_t)frame >> 3) * 0x9E3779B1u >> 22; }
 
 /* --- the stacks of threads -------------------------------------------------------------------------------------------- */
 
@@ -179,17 +177,18 @@ static bool compare(struct stack *stack, const bursar_frame *frame, struct chang
   }
 }
 
-static __attribute__((noinline)) struct bursar_step *step_looked_up(struct bursar_step *step, const bursar_frame *frame, uintptr_t place,
-                                                             uint32_t parent) {
+static __attribute__((noinline)) struct bursar_step *step_looked_up(struct bursar_step *step, const bursar_frame *frame,
+                                                                    uintptr_t place, uint32_t parent) {
   PyCodeObject *code = bursar_frame_code(frame);
-  *step = (struct bursar_step){.place = place, .parent = parent, .node = parent}; /* an entry from C is no step at all */
+  *step =
+      (struct bursar_step){.place = place, .parent = parent, .node = parent}; /* an entry from C is no step at all */
   if (!code)
     return step;
   struct bursar_code_memo *memo = bursar_codes_find(code);
   if (!memo)
     step->place = 0;
-  step->node = bursar_stacks_node(parent, memo ? memo->id : 0,
-                                  memo ? bursar_codes_line(memo, bursar_frame_position(frame)) : 0);
+  step->node =
+      bursar_stacks_node(parent, memo ? memo->id : 0, memo ? bursar_codes_line(memo, bursar_frame_position(frame)) : 0);
   return step;
 }
 
@@ -197,7 +196,7 @@ static inline struct bursar_step *step_of(const bursar_frame *frame, uint32_t pa
   uintptr_t place = bursar_frame_place(frame);
   struct bursar_step *step = bursar_frames_step(place, parent);
   return BURSAR_LIKELY(step->place == place && step->parent == parent) ? step
-                                                                        : step_looked_up(step, frame, place, parent);
+                                                                       : step_looked_up(step, frame, place, parent);
 }
 
 /* A module's frame, that is: the functions of __main__ are also called by what comes after it, exit handlers above all. */

@@ -19,8 +19,8 @@ struct bursar_frame_seen {
 struct bursar_frames {
   const PyThreadState *thread;
   struct bursar_frame_seen *top;
-  uint32_t *node;  /* the top's */
-  uint32_t parent; /* the node below it */
+  uint32_t *node;                     /* the top's */
+  uint32_t parent;                    /* the node below it */
   uint32_t tags[BURSAR_DOMAIN_COUNT]; /* of the top's node; 0: not looked up yet */
 };
 
@@ -38,7 +38,8 @@ extern struct bursar_frames *bursar_frames_at_hand;
 extern struct bursar_step bursar_frames_steps[BURSAR_STEPS];
 
 static inline struct bursar_step *bursar_frames_step(uintptr_t place, uint32_t parent) {
-  return &bursar_frames_steps[(place ^ (uintptr_t)parent << 40) * 0x9E3779B97F4A7C15ull >> 54]; /* BURSAR_STEPS is 2^10 */
+  return &bursar_frames_steps[(place ^ (uintptr_t)parent << 40) * 0x9E3779B97F4A7C15ull >>
+                              54]; /* BURSAR_STEPS is 2^10 */
 }
 
 /* The tag of the stack that runs now; 0: call bursar_frames_tag.

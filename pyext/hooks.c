@@ -1,7 +1,7 @@
 #include "hooks.h"
 
-#include "account/hot.h"
 #include <string.h>
+#include "account/hot.h"
 
 #include "frames.h"
 
@@ -14,8 +14,9 @@ static bool many_gils; /* interpreters with GILs of their own have been seen: fr
 /* This thread is inside an allocator that we wrap.  Initial-exec: no call to find it. */
 static __thread bool inside __attribute__((tls_model("initial-exec")));
 
-static const PyMemAllocatorDomain python_domain[BURSAR_DOMAIN_COUNT] = {
-    [BURSAR_DOMAIN_OBJ] = PYMEM_DOMAIN_OBJ, [BURSAR_DOMAIN_MEM] = PYMEM_DOMAIN_MEM, [BURSAR_DOMAIN_RAW] = PYMEM_DOMAIN_RAW};
+static const PyMemAllocatorDomain python_domain[BURSAR_DOMAIN_COUNT] = {[BURSAR_DOMAIN_OBJ] = PYMEM_DOMAIN_OBJ,
+                                                                        [BURSAR_DOMAIN_MEM] = PYMEM_DOMAIN_MEM,
+                                                                        [BURSAR_DOMAIN_RAW] = PYMEM_DOMAIN_RAW};
 
 static void expect_many_gils(void);
 
@@ -61,8 +62,12 @@ static inline __attribute__((always_inline)) void *guarded_malloc(size_t size, u
   return book(p, size, domain);
 }
 
-static __attribute__((noinline)) void *obj_malloc_guarded(size_t size) { return guarded_malloc(size, BURSAR_DOMAIN_OBJ); }
-static __attribute__((noinline)) void *mem_malloc_guarded(size_t size) { return guarded_malloc(size, BURSAR_DOMAIN_MEM); }
+static __attribute__((noinline)) void *obj_malloc_guarded(size_t size) {
+  return guarded_malloc(size, BURSAR_DOMAIN_OBJ);
+}
+static __attribute__((noinline)) void *mem_malloc_guarded(size_t size) {
+  return guarded_malloc(size, BURSAR_DOMAIN_MEM);
+}
 
 static inline __attribute__((always_inline)) void *hooked_malloc(size_t size, unsigned domain) {
   if (BURSAR_UNLIKELY(size - 1 >= plain_size))
@@ -166,9 +171,13 @@ static void *raw_realloc(void *ctx, void *p, size_t size) { return any_realloc(p
 static void raw_free(void *ctx, void *p) { any_free(p, BURSAR_DOMAIN_RAW); }
 
 static void careful_obj_free(void *ctx, void *p) { any_free(p, BURSAR_DOMAIN_OBJ); }
-static void *careful_obj_realloc(void *ctx, void *p, size_t size) { return any_realloc(p, size, BURSAR_DOMAIN_OBJ, true); }
+static void *careful_obj_realloc(void *ctx, void *p, size_t size) {
+  return any_realloc(p, size, BURSAR_DOMAIN_OBJ, true);
+}
 static void careful_mem_free(void *ctx, void *p) { any_free(p, BURSAR_DOMAIN_MEM); }
-static void *careful_mem_realloc(void *ctx, void *p, size_t size) { return any_realloc(p, size, BURSAR_DOMAIN_MEM, true); }
+static void *careful_mem_realloc(void *ctx, void *p, size_t size) {
+  return any_realloc(p, size, BURSAR_DOMAIN_MEM, true);
+}
 
 /* --- in and out --------------------------------------------------------------------------------------------------------- */
 
@@ -209,7 +218,8 @@ static void expect_many_gils(void) {
 
 void bursar_hooks_install(void) {
   const char *name = _PyMem_GetCurrentAllocatorName();
-  plain_size = name && strncmp(name, "pymalloc", 8) == 0 ? 512 - 4 * sizeof(size_t) : 0; /* debug hooks add three words */
+  plain_size = name && strncmp(name, "pymalloc", 8) == 0 ? 512 - 4 * sizeof(size_t)
+                                                         : 0; /* debug hooks add three words */
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     if (installed[domain])
       continue;

@@ -173,8 +173,8 @@ static PyObject *bursar_stop(PyObject *module, PyObject *unused) {
 
 static PyObject *bursar_status(PyObject *module, PyObject *unused) {
   bool on = bursar_account.active;
-  return Py_BuildValue("{s:s,s:z,s:i,s:z}", "mode", on ? "exact" : "off", "path", process.pid ? process.path : NULL, "pid",
-                       (int)process.pid, "broken", process.broken);
+  return Py_BuildValue("{s:s,s:z,s:i,s:z}", "mode", on ? "exact" : "off", "path", process.pid ? process.path : NULL,
+                       "pid", (int)process.pid, "broken", process.broken);
 }
 
 static PyObject *bursar_create(PyObject *module, PyObject *args) {
@@ -323,13 +323,16 @@ static PyObject *bursar_ledger_summary(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef functions[] = {
-    {"start", (PyCFunction)(void (*)(void))bursar_start, METH_VARARGS | METH_KEYWORDS, "Opens a ledger and sets the hooks."},
+    {"start", (PyCFunction)(void (*)(void))bursar_start, METH_VARARGS | METH_KEYWORDS,
+     "Opens a ledger and sets the hooks."},
     {"stop", bursar_stop, METH_NOARGS, "Closes the books."},
     {"status", bursar_status, METH_NOARGS, "What the books are doing."},
     {"create", bursar_create, METH_VARARGS, "Makes a ledger file and returns its path."},
-    {"live_bytes", bursar_live_bytes, METH_NOARGS, "Live bytes over the tracked domains; -1 while the books are closed."},
+    {"live_bytes", bursar_live_bytes, METH_NOARGS,
+     "Live bytes over the tracked domains; -1 while the books are closed."},
     {"counters", bursar_counters, METH_NOARGS, "Live bytes, peak bytes, allocations, frees, allocated bytes."},
-    {"read", (PyCFunction)(void (*)(void))bursar_read, METH_FASTCALL, "Writes the counters and a mark's peak, which it closes."},
+    {"read", (PyCFunction)(void (*)(void))bursar_read, METH_FASTCALL,
+     "Writes the counters and a mark's peak, which it closes."},
     {"mark", bursar_mark, METH_NOARGS, "Begins to watch for the greatest live bytes."},
     {"unmark", bursar_unmark, METH_O, "Ends it and returns them."},
     {"boot", bursar_boot, METH_O, "Starts as BURSAR_RUN says."},
@@ -341,7 +344,14 @@ static PyMethodDef functions[] = {
 static PyModuleDef_Slot slots[] = {BURSAR_MODULE_SLOTS{0, NULL}};
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_bursar", "The hooks, the exact account and the ledger's writer.", 0, functions, slots, NULL, NULL,
+    PyModuleDef_HEAD_INIT,
+    "_bursar",
+    "The hooks, the exact account and the ledger's writer.",
+    0,
+    functions,
+    slots,
+    NULL,
+    NULL,
     NULL,
 };
 

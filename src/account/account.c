@@ -37,7 +37,8 @@ static void add(uint64_t *at, uint64_t value) { __atomic_fetch_add(at, value, __
 
 /* trigger is level less what lane FREE holds, so the difference is what it holds. */
 int64_t bursar_account_live(void) {
-  return (int64_t)BURSAR_BOOKS->live + bursar_account.level - __atomic_load_n(&bursar_account.trigger, __ATOMIC_RELAXED);
+  return (int64_t)BURSAR_BOOKS->live + bursar_account.level -
+         __atomic_load_n(&bursar_account.trigger, __ATOMIC_RELAXED);
 }
 
 struct bursar_tally bursar_account_totals(void) {
@@ -87,7 +88,8 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   bursar_writer_close(&account->writer);
   memset(&bursar_account_page, 0, sizeof bursar_account_page);
   if (bursar_live_init() != 0)
-    return bursar_error_set(error, BURSAR_FAILED, "no address space for the table of live blocks (ulimit -v): raise it");
+    return bursar_error_set(error, BURSAR_FAILED,
+                            "no address space for the table of live blocks (ulimit -v): raise it");
   int status = bursar_writer_open(&account->writer, settings->path, settings->cap, BURSAR_BOOKS, error);
   if (status != 0)
     return status;
@@ -110,7 +112,8 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   if (bursar_stacks_start() != 0 || bursar_journal_start() != 0) {
     bursar_stacks_stop();
     bursar_writer_close(&account->writer);
-    return bursar_error_set(error, BURSAR_FAILED, "no room for the ledger %s: free some disk space or choose another place with -o",
+    return bursar_error_set(error, BURSAR_FAILED,
+                            "no room for the ledger %s: free some disk space or choose another place with -o",
                             settings->path);
   }
   account->provider.stacks_moved();
@@ -150,8 +153,9 @@ static void break_off(void) {
   if (!bursar_account.active)
     return;
   bursar_account_stop(BURSAR_STATE_BROKEN);
-  bursar_account.provider.warn("the ledger can grow no further (disk full, a file size limit, or the file was removed): the "
-                               "books stopped, the program goes on");
+  bursar_account.provider.warn(
+      "the ledger can grow no further (disk full, a file size limit, or the file was removed): the "
+      "books stopped, the program goes on");
 }
 
 void bursar_account_phase(enum bursar_phase phase) {
@@ -255,7 +259,8 @@ void bursar_account_switch_gil(struct bursar_recent *recent) {
   if (account->recent == recent)
     return;
   if (account->recent && account->last) {
-    account->recent->unwatched = !bursar_live_watch(account->last); /* too small for a mark: all ends are looked at then */
+    account->recent->unwatched =
+        !bursar_live_watch(account->last); /* too small for a mark: all ends are looked at then */
     account->parked += account->recent->unwatched;
     account->recent->last = account->last;
   }
@@ -407,8 +412,8 @@ static void free_lane_moved(int64_t bytes) {
   /* Before a free there was more: the greatest total may be the one that it ends. */
   uint64_t total = (uint64_t)bursar_account_live() + (bytes < 0 ? (uint64_t)-bytes : 0);
   uint64_t seen = load(&BURSAR_BOOKS->free_high);
-  while ((int64_t)total > (int64_t)seen &&
-         !__atomic_compare_exchange_n(&BURSAR_BOOKS->free_high, &seen, total, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+  while ((int64_t)total > (int64_t)seen && !__atomic_compare_exchange_n(&BURSAR_BOOKS->free_high, &seen, total, false,
+                                                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
     ;
 }
 

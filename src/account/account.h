@@ -24,7 +24,7 @@
 /* The last blocks that a thread allocated, for temporaries.  Owned by the thread's record in the provider, zeroed at first. */
 #define BURSAR_RECENT_MAX 1024u
 struct bursar_recent {
-  const void *last; /* while the thread is not at hand; else bursar_account.last holds it */
+  const void *last;  /* while the thread is not at hand; else bursar_account.last holds it */
   const void **ring; /* for --temporary-within above 1 */
   uint32_t at;
   bool unwatched; /* last's end will not be told */
@@ -42,23 +42,23 @@ struct bursar_provider {
 
 struct bursar_account {
   struct bursar_site *numbered; /* sites - 1 */
-  const void *last;           /* the block last allocated by the thread at hand; NULL once it is freed */
-  int64_t trigger;            /* books.live above this is a new peak, of the run or of a mark; changed by atomic adds */
-  int32_t countdown;          /* frees until the clock is looked at */
-  uint32_t within;            /* temporary: freed before so many more allocations of the thread */
-  uint64_t plain_limit;       /* sizes from 17 to 17 + this are booked inline */
-  bool active;                /* the books are open */
+  const void *last;             /* the block last allocated by the thread at hand; NULL once it is freed */
+  int64_t trigger;      /* books.live above this is a new peak, of the run or of a mark; changed by atomic adds */
+  int32_t countdown;    /* frees until the clock is looked at */
+  uint32_t within;      /* temporary: freed before so many more allocations of the thread */
+  uint64_t plain_limit; /* sizes from 17 to 17 + this are booked inline */
+  bool active;          /* the books are open */
   /* From here on cold. */
-  struct bursar_site *sites;  /* base of the region */
-  bool remote_any;            /* some facts have remote frees; set by any thread, never taken back */
-  bool fold_due;              /* a tick was made: see whether the ledger is full, once the event at hand is booked */
-  uint32_t root;              /* enum: the root node of stacks found now */
-  int64_t level;              /* the total that trigger stands for: trigger = level - what lane FREE holds */
+  struct bursar_site *sites; /* base of the region */
+  bool remote_any;           /* some facts have remote frees; set by any thread, never taken back */
+  bool fold_due;             /* a tick was made: see whether the ledger is full, once the event at hand is booked */
+  uint32_t root;             /* enum: the root node of stacks found now */
+  int64_t level;             /* the total that trigger stands for: trigger = level - what lane FREE holds */
   uint64_t started_ns;
-  uint64_t free_events;       /* of lane FREE, so that others see whether it moved */
+  uint64_t free_events;         /* of lane FREE, so that others see whether it moved */
   struct bursar_recent *recent; /* of the thread at hand */
   struct bursar_recent *recents;
-  uint32_t parked;            /* last blocks of other threads that could not be watched */
+  uint32_t parked; /* last blocks of other threads that could not be watched */
   struct bursar_provider provider;
   struct bursar_writer writer;
 };

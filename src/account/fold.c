@@ -12,8 +12,8 @@
 #define WEIGHTS 40u  /* weights are shares of 2^WEIGHTS, by their number of bits */
 #define PATIENCE 64u /* ticks until the next try, where the last one made little room */
 
-static uint32_t fold_at;     /* sites in use */
-static uint64_t not_before;  /* tick */
+static uint32_t fold_at;    /* sites in use */
+static uint64_t not_before; /* tick */
 
 /* While folding: by node the first of its sites, by site the next one, and where a folded site has gone. */
 static uint32_t *first_of, *next_of, *gone_to;
@@ -49,8 +49,9 @@ static unsigned weight(uint32_t index, const struct totals *totals) {
   struct bursar_site *site = &bursar_account.sites[index];
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site); /* peak_bytes is then what it held at the peak */
-  unsigned parts[] = {bits_of_share(bursar_stacks_sites_now(site).bytes, totals->live), bits_of_share(site->peak_bytes, totals->peak),
-                      bits_of_share(site->alloc_bytes, totals->bytes), bits_of_share(site->allocs, totals->allocs)};
+  unsigned parts[] = {bits_of_share(bursar_stacks_sites_now(site).bytes, totals->live),
+                      bits_of_share(site->peak_bytes, totals->peak), bits_of_share(site->alloc_bytes, totals->bytes),
+                      bits_of_share(site->allocs, totals->allocs)};
   unsigned most = 0;
   for (unsigned i = 0; i < 4; i++)
     most = parts[i] > most ? parts[i] : most;
@@ -87,7 +88,8 @@ static void merge(uint32_t from, uint32_t into) {
   counts()->folded_allocs += a->allocs;
   /* Other threads may be adding to these. */
   struct bursar_site_facts *gone = &facts()[from], *kept = &facts()[into];
-  __atomic_fetch_add(&kept->remote_free_bytes, __atomic_load_n(&gone->remote_free_bytes, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+  __atomic_fetch_add(&kept->remote_free_bytes, __atomic_load_n(&gone->remote_free_bytes, __ATOMIC_RELAXED),
+                     __ATOMIC_RELAXED);
   __atomic_fetch_add(&kept->remote_frees, __atomic_load_n(&gone->remote_frees, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
   memset(a, 0, sizeof *a);
   *gone = (struct bursar_site_facts){.domain = gone->domain, .lane = BURSAR_LANE_VACANT};
@@ -133,7 +135,8 @@ static uint32_t fold_below(unsigned bits, const struct totals *totals) {
  * past is in the ticks. */
 static void drop_records(void) {
   unsigned half = counts()->journal;
-  struct bursar_undo *undo = (struct bursar_undo *)(void *)writer()->base[half ? BURSAR_REGION_UNDO_B : BURSAR_REGION_UNDO_A];
+  struct bursar_undo *undo =
+      (struct bursar_undo *)(void *)writer()->base[half ? BURSAR_REGION_UNDO_B : BURSAR_REGION_UNDO_A];
   for (uint32_t i = 0; i < counts()->undos[half]; i++)
     if (undo[i].site && vacant(undo[i].site)) {
       counts()->lost_undos += undo[i].bytes != 0;
@@ -200,7 +203,8 @@ static uint32_t fold(void) {
 void bursar_fold_if_full(void) {
   uint32_t used = counts()->sites - bursar_stacks_vacant(), n = counts()->nodes;
   bool nodes_full = (uint64_t)(n + n / 64 + 64) * sizeof(struct bursar_node) > writer()->limit[BURSAR_REGION_NODES];
-  bool sites_full = (uint64_t)(used + used / 64 + 64) * sizeof(struct bursar_site) > writer()->limit[BURSAR_REGION_SITES];
+  bool sites_full = (uint64_t)(used + used / 64 + 64) * sizeof(struct bursar_site) >
+                    writer()->limit[BURSAR_REGION_SITES];
   if ((used < fold_at && !nodes_full && !sites_full) || BURSAR_BOOKS->tick < not_before)
     return;
   if (counts()->phase == BURSAR_PHASE_EXIT && !sites_full)

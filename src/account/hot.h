@@ -49,15 +49,14 @@ static inline void bursar_hot_debit(struct bursar_site *site, uint64_t intent, s
 }
 
 /* Lane FREE moves it by atomic adds. */
-static inline int64_t bursar_hot_trigger(void) {
-  return __atomic_load_n(&bursar_account.trigger, __ATOMIC_RELAXED);
-}
+static inline int64_t bursar_hot_trigger(void) { return __atomic_load_n(&bursar_account.trigger, __ATOMIC_RELAXED); }
 
 /* Both halves below decide before they change anything, and leave what is rare to a call in tail position: so the hooks
  * keep no more in registers than the pointer and the size. */
 
 /* Books p, just allocated, at the site.  True: done; false: call bursar_account_alloc_gil instead (nothing is booked). */
-static inline __attribute__((always_inline)) bool bursar_hot_alloc(void *p, size_t size, uint32_t tag, unsigned domain) {
+static inline __attribute__((always_inline)) bool bursar_hot_alloc(void *p, size_t size, uint32_t tag,
+                                                                   unsigned domain) {
   uintptr_t address = (uintptr_t)p;
   uint32_t *leaf = bursar_live_leaf(address);
   if (BURSAR_UNLIKELY(size - 17 >= bursar_account.plain_limit || (address & 15) || !leaf))

@@ -15,9 +15,9 @@
 
 static uint64_t last_look, last_tick, last_whole; /* since the start */
 static uint64_t whole_interval;                   /* no two whole ticks are closer than this */
-static int32_t stride; /* countdown's reload */
-static uint64_t high;    /* greatest total seen since the last tick */
-static uint64_t full_at; /* 1 + the tick after which there was no room for another record */
+static int32_t stride;                            /* countdown's reload */
+static uint64_t high;                             /* greatest total seen since the last tick */
+static uint64_t full_at;                          /* 1 + the tick after which there was no room for another record */
 
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
 static enum bursar_region ticks_region(unsigned half) { return half ? BURSAR_REGION_TICKS_B : BURSAR_REGION_TICKS_A; }
@@ -134,7 +134,8 @@ static void begin_anew(void) {
 static void record(const struct bursar_site *site) {
   struct bursar_holding now = bursar_stacks_sites_now(site);
   unsigned half = counts()->journal;
-  if (((uint64_t)counts()->undos[half] + 1) * sizeof(struct bursar_undo) > bursar_account.writer.have[undo_region(half)]) {
+  if (((uint64_t)counts()->undos[half] + 1) * sizeof(struct bursar_undo) >
+      bursar_account.writer.have[undo_region(half)]) {
     if (!undo_room(1)) {
       counts()->lost_undos++;
       return;
@@ -173,8 +174,8 @@ static void save_free_lane(struct bursar_books *books) {
     const struct bursar_site *site = &bursar_account.sites[domain];
     books->peak_free_bytes[domain] = __atomic_load_n(&site->alloc_bytes, __ATOMIC_RELAXED) -
                                      __atomic_load_n(&site->free_bytes, __ATOMIC_RELAXED);
-    books->peak_free_blocks[domain] =
-        __atomic_load_n(&site->allocs, __ATOMIC_RELAXED) - __atomic_load_n(&site->frees, __ATOMIC_RELAXED);
+    books->peak_free_blocks[domain] = __atomic_load_n(&site->allocs, __ATOMIC_RELAXED) -
+                                      __atomic_load_n(&site->frees, __ATOMIC_RELAXED);
   }
 }
 

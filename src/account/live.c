@@ -279,8 +279,8 @@ static void renumber_leaf(uint32_t *leaf, const uint32_t *numbers, uint32_t coun
       continue;
     uint64_t size = number ? decode(leaf + i).size : 0;
     if (number < count && numbers[number])
-      (void)__atomic_compare_exchange_n(&leaf[i], &low, (low & BURSAR_CELL_LOW) | numbers[number] << BURSAR_CELL_SHIFT, false,
-                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+      (void)__atomic_compare_exchange_n(&leaf[i], &low, (low & BURSAR_CELL_LOW) | numbers[number] << BURSAR_CELL_SHIFT,
+                                        false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     i += size > 16 ? (uint32_t)((size + 15) / 16 - 1) : 0;
   }
 }

@@ -20,12 +20,8 @@ static struct index_set strings, codes, nodes, sites;
 static struct bursar_writer *writer(void) { return &bursar_account.writer; }
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
 static const char *string_base(void) { return (const char *)writer()->base[BURSAR_REGION_STRINGS]; }
-static struct bursar_code *code_base(void) {
-  return (struct bursar_code *)(void *)writer()->base[BURSAR_REGION_CODES];
-}
-static struct bursar_node *node_base(void) {
-  return (struct bursar_node *)(void *)writer()->base[BURSAR_REGION_NODES];
-}
+static struct bursar_code *code_base(void) { return (struct bursar_code *)(void *)writer()->base[BURSAR_REGION_CODES]; }
+static struct bursar_node *node_base(void) { return (struct bursar_node *)(void *)writer()->base[BURSAR_REGION_NODES]; }
 static struct bursar_site_facts *facts_base(void) {
   return (struct bursar_site_facts *)(void *)writer()->base[BURSAR_REGION_SITE_FACTS];
 }
@@ -90,9 +86,9 @@ static uint32_t *set_insert(struct index_set *set, uint32_t hash) {
   return &set->slots[at];
 }
 
-#define SET_EACH(set, hash, index)                                                                                     \
-  for (uint32_t at_ = (hash) & ((set).size - 1), index; (set).size && (set).slots[at_] && (index = (set).slots[at_] - 1, true); \
-       at_ = (at_ + 1) & ((set).size - 1))
+#define SET_EACH(set, hash, index)                      \
+  for (uint32_t at_ = (hash) & ((set).size - 1), index; \
+       (set).size && (set).slots[at_] && (index = (set).slots[at_] - 1, true); at_ = (at_ + 1) & ((set).size - 1))
 
 static bool room(enum bursar_region region, uint64_t bytes) {
   return bytes <= writer()->have[region] || bursar_writer_room(writer(), region, bytes) == 0;
@@ -128,7 +124,8 @@ uint32_t bursar_stacks_code(uint32_t name, uint32_t file, uint32_t first_line) {
       return index;
   }
   uint32_t index = counts()->codes, *slot;
-  if (!room(BURSAR_REGION_CODES, ((uint64_t)index + 1) * sizeof(struct bursar_code)) || !(slot = set_insert(&codes, hash)))
+  if (!room(BURSAR_REGION_CODES, ((uint64_t)index + 1) * sizeof(struct bursar_code)) ||
+      !(slot = set_insert(&codes, hash)))
     return 0;
   code_base()[index] = (struct bursar_code){name, file, first_line, 0};
   BURSAR_IN_ORDER();
@@ -145,7 +142,8 @@ uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line) {
       return index;
   }
   uint32_t index = counts()->nodes, *slot;
-  if (!room(BURSAR_REGION_NODES, ((uint64_t)index + 1) * sizeof(struct bursar_node)) || !(slot = set_insert(&nodes, hash))) {
+  if (!room(BURSAR_REGION_NODES, ((uint64_t)index + 1) * sizeof(struct bursar_node)) ||
+      !(slot = set_insert(&nodes, hash))) {
     counts()->folded_sites++;
     return parent;
   }
@@ -194,8 +192,8 @@ static uint32_t site_add(uint32_t node, unsigned domain, enum bursar_lane lane) 
   facts_base()[index] = (struct bursar_site_facts){
       .node = node, .domain = (uint16_t)domain, .lane = (uint16_t)lane, .created = (uint32_t)BURSAR_BOOKS->tick};
   /* It held nothing at the last peak, as its first touch will find; nor at the last tick, which `created` says. */
-  bursar_account.sites[index] = (struct bursar_site){
-      .epoch = lane ? BURSAR_EPOCH_FREE_LANE : 0, .tick = (uint32_t)BURSAR_BOOKS->tick};
+  bursar_account.sites[index] =
+      (struct bursar_site){.epoch = lane ? BURSAR_EPOCH_FREE_LANE : 0, .tick = (uint32_t)BURSAR_BOOKS->tick};
   BURSAR_IN_ORDER();
   if (index == counts()->sites)
     counts()->sites = index + 1;

@@ -20,7 +20,7 @@ static size_t footprint;
 static unsigned class_of(size_t bytes) {
   unsigned class = SMALLEST;
   while (((size_t)1 << class) < bytes)
-    class ++;
+    class++;
   return class;
 }
 

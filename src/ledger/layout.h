@@ -25,8 +25,8 @@
 #define BURSAR_LEDGER_ENDIAN 0x01020304u
 
 #define BURSAR_PAGE 4096u
-#define BURSAR_EXTENT_MIN 65536u  /* also the size of the smallest ledger */
-#define BURSAR_EXTENTS_MAX 4096u  /* entries of the directory page */
+#define BURSAR_EXTENT_MIN 65536u /* also the size of the smallest ledger */
+#define BURSAR_EXTENTS_MAX 4096u /* entries of the directory page */
 #define BURSAR_CAP_DEFAULT (64u << 20)
 
 /* Offsets of the head pages in extent 0. */
@@ -38,10 +38,10 @@
 
 enum bursar_region {
   BURSAR_REGION_NONE = 0,
-  BURSAR_REGION_STRINGS = 1,    /* bytes: u32 length, then that many bytes, padded to 4; a string is named by its offset */
-  BURSAR_REGION_CODES = 2,      /* struct bursar_code */
-  BURSAR_REGION_NODES = 3,      /* struct bursar_node */
-  BURSAR_REGION_SITES = 4,      /* struct bursar_site */
+  BURSAR_REGION_STRINGS = 1, /* bytes: u32 length, then that many bytes, padded to 4; a string is named by its offset */
+  BURSAR_REGION_CODES = 2,   /* struct bursar_code */
+  BURSAR_REGION_NODES = 3,   /* struct bursar_node */
+  BURSAR_REGION_SITES = 4,   /* struct bursar_site */
   BURSAR_REGION_SITE_FACTS = 5, /* struct bursar_site_facts, same index as the site */
   BURSAR_REGION_TICKS_A = 6,    /* struct bursar_tick */
   BURSAR_REGION_UNDO_A = 7,     /* struct bursar_undo */
@@ -50,12 +50,7 @@ enum bursar_region {
   BURSAR_REGION_COUNT = 10
 };
 
-enum bursar_domain {
-  BURSAR_DOMAIN_OBJ = 0,
-  BURSAR_DOMAIN_MEM = 1,
-  BURSAR_DOMAIN_RAW = 2,
-  BURSAR_DOMAIN_COUNT = 3
-};
+enum bursar_domain { BURSAR_DOMAIN_OBJ = 0, BURSAR_DOMAIN_MEM = 1, BURSAR_DOMAIN_RAW = 2, BURSAR_DOMAIN_COUNT = 3 };
 
 enum bursar_mode { BURSAR_MODE_NONE = 0, BURSAR_MODE_EXACT = 1, BURSAR_MODE_SAMPLE = 2, BURSAR_MODE_COUNT = 3 };
 
@@ -78,9 +73,9 @@ struct bursar_header { /* at BURSAR_AT_HEADER */
   uint32_t python;       /* PY_VERSION_HEX of the interpreter, 0 where there is none */
   uint32_t pid;
   uint32_t uid;
-  uint64_t process_start;  /* field 22 of /proc/PID/stat */
-  uint64_t pid_namespace;  /* inode of /proc/self/ns/pid */
-  uint8_t boot_id[16];     /* /proc/sys/kernel/random/boot_id, as bytes */
+  uint64_t process_start; /* field 22 of /proc/PID/stat */
+  uint64_t pid_namespace; /* inode of /proc/self/ns/pid */
+  uint8_t boot_id[16];    /* /proc/sys/kernel/random/boot_id, as bytes */
   uint64_t started_unix_ns;
   uint64_t started_mono_ns; /* CLOCK_MONOTONIC; every *_ns below is since then */
   uint32_t temporary_within;
@@ -103,15 +98,16 @@ struct bursar_tally {
  * count), live.  Killed anywhere in between, at most one event differs between sums and totals, and intent names it:
  * (site + 1) << 6 in the low word (bit 5 set), size in the high one, as in the live table; a size of 2^32 - 1 stands for
  * any from there on. */
-struct bursar_books {         /* at BURSAR_AT_BOOKS */
-  uint64_t live;              /* sum over domains of lane GIL */
-  uint64_t intent;            /* the event that lane GIL is at, or was at last */
+struct bursar_books { /* at BURSAR_AT_BOOKS */
+  uint64_t live;      /* sum over domains of lane GIL */
+  uint64_t intent;    /* the event that lane GIL is at, or was at last */
   uint64_t epoch;
-  uint64_t tick;              /* serial of the tick last made; never reused when the journal is coarsened */
-  uint64_t peak;              /* greatest live of both lanes seen so far; live may exceed it until the next free */
-  uint64_t peak_epoch;        /* epoch's value since that peak */
+  uint64_t tick;       /* serial of the tick last made; never reused when the journal is coarsened */
+  uint64_t peak;       /* greatest live of both lanes seen so far; live may exceed it until the next free */
+  uint64_t peak_epoch; /* epoch's value since that peak */
   uint64_t peak_ns;
-  uint64_t free_high;         /* greatest live of both lanes seen from lane FREE: above peak, the difference is the peak's error */
+  uint64_t
+      free_high; /* greatest live of both lanes seen from lane FREE: above peak, the difference is the peak's error */
   struct bursar_tally gil[BURSAR_DOMAIN_COUNT];
   struct bursar_tally free_lane[BURSAR_DOMAIN_COUNT];
   struct bursar_tally remote[BURSAR_DOMAIN_COUNT]; /* frees of lane GIL's blocks made outside the GIL; allocs unused */
@@ -129,22 +125,22 @@ struct bursar_counts { /* at BURSAR_AT_COUNTS */
   uint32_t codes;
   uint32_t nodes;
   uint32_t sites;
-  uint32_t journal;      /* the half that holds: 0 is A, 1 is B */
-  uint32_t phase;        /* enum bursar_phase */
-  uint32_t ticks[2];     /* by half */
+  uint32_t journal;  /* the half that holds: 0 is A, 1 is B */
+  uint32_t phase;    /* enum bursar_phase */
+  uint32_t ticks[2]; /* by half */
   uint32_t undos[2];
   uint64_t tick_interval_ns; /* no two ticks are closer than this */
   uint64_t main_began_ns;    /* __main__ began: sites above node BURSAR_NODE_MAIN from then on */
   uint64_t main_ended_ns;    /* __main__ finished, before atexit */
   uint64_t end_tick;         /* the tick made then; 0 where there was none (the end is the last state) */
   uint64_t stopped_ns;       /* state left OPEN */
-  uint64_t folded_sites;     /* sites folded into an ancestor's, and stacks charged to one, because the ledger is full */
-  uint64_t folded_allocs;    /* allocations that they stood for */
-  uint64_t lost_undos;       /* site changes that the journal had no room for: --at is then approximate */
-  uint64_t deep_stacks;      /* stacks cut at BURSAR_DEPTH_MAX */
-  uint32_t main_file;        /* string: the file of __main__, 0 while unknown */
-  uint32_t folding;      /* 1 while sites are being folded: killed then, some are counted twice or not at all */
-  uint64_t reused_blocks;    /* addresses handed out again without a free seen: the books ended them */
+  uint64_t folded_sites;  /* sites folded into an ancestor's, and stacks charged to one, because the ledger is full */
+  uint64_t folded_allocs; /* allocations that they stood for */
+  uint64_t lost_undos;    /* site changes that the journal had no room for: --at is then approximate */
+  uint64_t deep_stacks;   /* stacks cut at BURSAR_DEPTH_MAX */
+  uint32_t main_file;     /* string: the file of __main__, 0 while unknown */
+  uint32_t folding;       /* 1 while sites are being folded: killed then, some are counted twice or not at all */
+  uint64_t reused_blocks; /* addresses handed out again without a free seen: the books ended them */
 };
 
 /* The directory page: one byte an extent, enum bursar_region; entry 0 is extent 0's and is 0. */
@@ -197,12 +193,13 @@ enum bursar_lane {
 struct bursar_site_facts {
   uint32_t node;
   uint16_t domain;
-  uint16_t lane; /* enum bursar_lane */
-  uint32_t type; /* string, 0 where unknown */
-  uint32_t created; /* low word of the tick after which it was made: up to and at that tick it held nothing */
+  uint16_t lane;              /* enum bursar_lane */
+  uint32_t type;              /* string, 0 where unknown */
+  uint32_t created;           /* low word of the tick after which it was made: up to and at that tick it held nothing */
   uint64_t remote_free_bytes; /* frees of this site's blocks made outside the GIL: subtract these too */
   uint64_t remote_frees;
-  uint64_t remote_peak_bytes; /* what these two were at the peak, if remote_epoch is books.peak_epoch's low word; else the */
+  uint64_t
+      remote_peak_bytes; /* what these two were at the peak, if remote_epoch is books.peak_epoch's low word; else the */
   uint32_t remote_peak_frees; /* same as now.  Saved before the first such free after a peak. */
   uint32_t remote_epoch;
 };
@@ -215,12 +212,13 @@ struct bursar_tick {
   uint64_t free_bytes[BURSAR_DOMAIN_COUNT]; /* lane FREE's share of it, for sites 0 to 2 */
   uint64_t allocs;                          /* so far */
   uint64_t alloc_bytes;
-  uint64_t high;     /* greatest live known since the tick before */
+  uint64_t high;       /* greatest live known since the tick before */
   uint32_t first_undo; /* of the records made after this tick; the state here is undone by them and all later ones */
   uint32_t flags;
 };
-#define BURSAR_TICK_END 1u    /* __main__ finished here */
-#define BURSAR_TICK_TOTALS 2u /* its totals alone are exact: what each site held is known at the ticks without this flag */
+#define BURSAR_TICK_END 1u /* __main__ finished here */
+#define BURSAR_TICK_TOTALS \
+  2u /* its totals alone are exact: what each site held is known at the ticks without this flag */
 #define BURSAR_TICKS_MAX 1024u
 
 struct bursar_undo {

@@ -11,9 +11,8 @@
 
 /* Shares of the cap, in sixty-fourths: together less than all of it, so that no region can starve another. */
 static const unsigned char shares[BURSAR_REGION_COUNT] = {
-    [BURSAR_REGION_STRINGS] = 4, [BURSAR_REGION_CODES] = 4,       [BURSAR_REGION_NODES] = 12,
-    [BURSAR_REGION_SITES] = 18,  [BURSAR_REGION_SITE_FACTS] = 14, [BURSAR_REGION_UNDO_A] = 2,
-    [BURSAR_REGION_UNDO_B] = 2,
+    [BURSAR_REGION_STRINGS] = 4,     [BURSAR_REGION_CODES] = 4,  [BURSAR_REGION_NODES] = 12, [BURSAR_REGION_SITES] = 18,
+    [BURSAR_REGION_SITE_FACTS] = 14, [BURSAR_REGION_UNDO_A] = 2, [BURSAR_REGION_UNDO_B] = 2,
 };
 
 static uint64_t region_limit(unsigned region, uint64_t cap, uint32_t extent) {
@@ -88,7 +87,8 @@ int bursar_writer_open(struct bursar_writer *writer, const char *path, uint64_t 
                        struct bursar_error *error) {
   memset(writer, 0, sizeof *writer);
   if (strlen(path) >= sizeof writer->path)
-    return bursar_error_set(error, BURSAR_MISUSE, "the ledger's path is longer than %zu bytes", sizeof writer->path - 1);
+    return bursar_error_set(error, BURSAR_MISUSE, "the ledger's path is longer than %zu bytes",
+                            sizeof writer->path - 1);
   memcpy(writer->path, path, strlen(path) + 1);
   if (!cap)
     cap = BURSAR_CAP_DEFAULT;

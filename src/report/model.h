@@ -111,7 +111,8 @@ struct bursar_model {
   uint64_t outside_bytes;       /* live, made outside the GIL */
   uint32_t temporary_within;
 
-  uint64_t folded_sites;      /* light sites folded into their callers', and stacks charged to them when the ledger was full */
+  uint64_t
+      folded_sites; /* light sites folded into their callers', and stacks charged to them when the ledger was full */
   uint64_t unresolved_frames; /* frames without a line, or without a function */
   uint64_t deep_stacks;       /* stacks cut at the greatest depth */
   bool history_lossy;         /* the journal had no room for every change: instants other than peak and end are near */

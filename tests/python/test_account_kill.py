@@ -200,9 +200,9 @@ def ptrace(request: int, pid: int) -> None:
     assert os.WIFSTOPPED(status), status
 
 
-@pytest.mark.parametrize("steps", [pytest.param(3000), pytest.param(60_000, marks=pytest.mark.check)])
+@pytest.mark.parametrize("events", [pytest.param(15), pytest.param(300, marks=pytest.mark.check)])
 def test_killed_after_each_single_instruction(
-    bursar: Run, start_victim: StartVictim, tmp_path: Path, steps: int
+    bursar: Run, start_victim: StartVictim, tmp_path: Path, events: int
 ) -> None:
     """One instruction at a time: what the ledger says then is what it would say if the program were killed there."""
     copy, seed = tmp_path / "copy.bursar", first_seed()
@@ -211,7 +211,9 @@ def test_killed_after_each_single_instruction(
     last: tuple[bytes, bytes] = b"", b""
     ptrace(PTRACE_ATTACH, process.pid)
     try:
-        for step in range(steps):
+        for step in range(events * 20_000):
+            if len(seen) > events:
+                break
             now = ledger.read_bytes(), count[:]
             if now != last:  # most instructions write to neither
                 last = now
@@ -224,7 +226,7 @@ def test_killed_after_each_single_instruction(
             ptrace(PTRACE_SINGLESTEP, process.pid)
     finally:
         process.kill()
-    assert len(seen) >= steps // 1000  # it went on
+    assert len(seen) > events
 
 
 @pytest.mark.parametrize("times", [pytest.param(12, id="12"), pytest.param(250, id="250", marks=pytest.mark.check)])

@@ -81,7 +81,8 @@ void account_model_remove(struct account_model *model) {
 uint32_t model_site_tag(unsigned which, unsigned domain) {
   char name[32];
   snprintf(name, sizeof name, "function_%u", which);
-  uint32_t code = bursar_stacks_code(bursar_stacks_string(name, strlen(name)), bursar_stacks_string("file.py", 7), which);
+  uint32_t code =
+      bursar_stacks_code(bursar_stacks_string(name, strlen(name)), bursar_stacks_string("file.py", 7), which);
   return bursar_stacks_site(bursar_stacks_node(BURSAR_NODE_MAIN, code, which + 1), domain);
 }
 
@@ -149,7 +150,8 @@ void account_model_free(struct account_model *model, struct model_block *block) 
   subtract(model, block);
 }
 
-void account_model_realloc(struct account_model *model, struct model_block *block, void *p, uint64_t size, uint32_t tag) {
+void account_model_realloc(struct account_model *model, struct model_block *block, void *p, uint64_t size,
+                           uint32_t tag) {
   struct bursar_record old;
   unsigned domain = block->domain;
   must(bursar_live_take(block->p, &old), "taking a block that is live");
@@ -219,8 +221,9 @@ static const uint64_t place_bytes[8] = {16, 32, 64, 528, 4112, 65552, 1u << 20, 
 void *model_place_take(struct model_places *places, uint64_t size) {
   unsigned class = 0;
   while (place_bytes[class] < size)
-    class ++;
-  uint32_t slot = places->freed_count[class] ? places->freed[class][--places->freed_count[class]] : places->fresh[class]++;
+    class++;
+  uint32_t slot = places->freed_count[class] ? places->freed[class][--places->freed_count[class]]
+                                             : places->fresh[class]++;
   must(slot < 512 && (class < 7 || slot < 64), "a place");
   return (void *)(PLACES_FROM + class * PLACES_APART + slot * place_bytes[class]);
 }

@@ -78,7 +78,8 @@ void account_model_alloc(struct account_model *model, struct model_block *block,
                          unsigned domain);
 void account_model_free(struct account_model *model, struct model_block *block);
 /* As realloc: the block is retired, whether it moves or not, and one of the new size is booked. */
-void account_model_realloc(struct account_model *model, struct model_block *block, void *p, uint64_t size, uint32_t tag);
+void account_model_realloc(struct account_model *model, struct model_block *block, void *p, uint64_t size,
+                           uint32_t tag);
 void account_model_switch(struct account_model *model, unsigned thread);
 
 /* How many figures of the ledger, read back, are not the model's; the first few are printed.  `end`: what the sites hold

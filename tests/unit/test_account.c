@@ -59,7 +59,8 @@ static void play_event(struct play *play, struct model_block *blocks, uint32_t t
 static void play(uint64_t seed, unsigned events, unsigned threads, uint32_t within, bool free_all) {
   static struct model_block blocks[BLOCKS];
   static uint32_t tags[100][BURSAR_DOMAIN_COUNT];
-  struct play play = {.random = seed * 0x9E3779B97F4A7C15ull + 1, .sites = 1 + (unsigned)(seed * 13 % 100), .threads = threads};
+  struct play play = {
+      .random = seed * 0x9E3779B97F4A7C15ull + 1, .sites = 1 + (unsigned)(seed * 13 % 100), .threads = threads};
   memset(blocks, 0, sizeof blocks);
   memset(&places, 0, sizeof places);
   account_model_open(&model, 0, within);
@@ -93,7 +94,7 @@ static void test_random(void) {
   play(23, 10000, MODEL_THREADS, 5000, true);
 }
 
-#define AT(n) ((void *)(uintptr_t)(0x10000000000 + (n)*0x1000))
+#define AT(n) ((void *)(uintptr_t)(0x10000000000 + (n) * 0x1000))
 
 /* A peak in the middle, equalled and not exceeded later: the first holds. */
 static void test_peak(void) {
@@ -116,7 +117,8 @@ static void test_peak(void) {
 
 /* Sizes around 2^32 are booked whole. */
 static void test_huge(void) {
-  static const uint64_t sizes[] = {UINT32_MAX - 1, UINT32_MAX, (uint64_t)UINT32_MAX + 1, (uint64_t)1 << 33, (uint64_t)1 << 35};
+  static const uint64_t sizes[] = {UINT32_MAX - 1, UINT32_MAX, (uint64_t)UINT32_MAX + 1, (uint64_t)1 << 33,
+                                   (uint64_t)1 << 35};
   struct model_block blocks[5];
   memset(&places, 0, sizeof places);
   account_model_open(&model, 0, 0);
@@ -347,7 +349,8 @@ static void test_again(void) {
   EQ(bursar_account_start(&settings, &bursar_account.provider, &error), BURSAR_MISUSE);
   account_model_stop(&model, BURSAR_STATE_STOPPED);
   struct bursar_books closed = *BURSAR_BOOKS;
-  OK(bursar_hot_free(AT(1), 0) || (bursar_account_free_gil(AT(1), 0), true), "a free of what was booked passes through");
+  OK(bursar_hot_free(AT(1), 0) || (bursar_account_free_gil(AT(1), 0), true), "a free of what was booked passes "
+                                                                             "through");
   bursar_account_alloc_gil(AT(2), 100, tag, 0);
   bursar_account_alloc_free(AT(3), 100, 0);
   bursar_account_phase(BURSAR_PHASE_EXIT);

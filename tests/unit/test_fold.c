@@ -66,7 +66,8 @@ static void book(struct block *block, unsigned at, const struct path *path, uint
   peak = live;
   for (unsigned i = 0; i < TOPS; i++)
     for (unsigned d = 0; d < BURSAR_DOMAIN_COUNT; d++)
-      sums[i][d].peak = (struct model_held){sums[i][d].alloc_bytes - sums[i][d].free_bytes, sums[i][d].allocs - sums[i][d].frees};
+      sums[i][d].peak =
+          (struct model_held){sums[i][d].alloc_bytes - sums[i][d].free_bytes, sums[i][d].allocs - sums[i][d].frees};
 }
 
 static void unbook(struct block *block) {
@@ -94,7 +95,8 @@ static bool is_path(const struct bursar_model *model, uint32_t node, const struc
   for (; i > 0 && node >= BURSAR_NODE_FIRST; node = model->nodes[node].parent) {
     i--;
     struct bursar_text name = bursar_model_function(model, node);
-    if (name.length != 2 || (unsigned)name.bytes[1] - 'A' != path->frame[i].code || model->nodes[node].line != path->frame[i].line)
+    if (name.length != 2 || (unsigned)name.bytes[1] - 'A' != path->frame[i].code ||
+        model->nodes[node].line != path->frame[i].line)
       return false;
   }
   return i == 0 && node == BURSAR_NODE_MAIN;

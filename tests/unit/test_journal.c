@@ -28,8 +28,8 @@ static unsigned ticks_made;
 /* The tick that was made just now. */
 static void remember(void) {
   const struct bursar_counts *counts = bursar_account.writer.counts;
-  const struct bursar_tick *ticks = (const struct bursar_tick *)(void *)
-      bursar_account.writer.base[counts->journal ? BURSAR_REGION_TICKS_B : BURSAR_REGION_TICKS_A];
+  const struct bursar_tick *ticks = (const struct bursar_tick *)(void *)bursar_account.writer
+                                        .base[counts->journal ? BURSAR_REGION_TICKS_B : BURSAR_REGION_TICKS_A];
   struct then *then = &history[ticks_made++];
   then->time_ns = ticks[counts->ticks[counts->journal] - 1].time_ns;
   then->live = model.live;
@@ -102,7 +102,8 @@ static void check_ticks(const struct bursar_model *books, const struct expected 
     wrong_ticks += wrong != 0;
     ends += books->ticks[i].end;
     whole += books->ticks[i].whole;
-    bad_high += books->ticks[i].high_bytes < books->ticks[i].live_bytes || books->ticks[i].high_bytes > books->peak_bytes;
+    bad_high += books->ticks[i].high_bytes < books->ticks[i].live_bytes ||
+                books->ticks[i].high_bytes > books->peak_bytes;
   }
   EQ(wrong_ticks, 0);
   EQ(bad_high, 0);
@@ -125,15 +126,16 @@ static void check(uint64_t cap, const struct expected *expected) {
   if (expected->end) {
     unsigned wrong = 0;
     for (uint32_t i = 0; i < books->site_count; i++)
-      wrong += !books->sites[i].outside && books->sites[i].live.bytes != expected->end->held[books->sites[i].ledger].bytes;
+      wrong += !books->sites[i].outside &&
+               books->sites[i].live.bytes != expected->end->held[books->sites[i].ledger].bytes;
     EQ(books->live.bytes, expected->end->live);
     EQ(wrong, 0);
   }
   struct stat st;
   memset(&st, 0xff, sizeof st);
   (void)stat(model.path, &st);
-  OK((uint64_t)st.st_size <= cap && (uint64_t)st.st_blocks * 512 <= cap,
-     "the file is within its cap: %llu bytes", (unsigned long long)st.st_size);
+  OK((uint64_t)st.st_size <= cap && (uint64_t)st.st_blocks * 512 <= cap, "the file is within its cap: %llu bytes",
+     (unsigned long long)st.st_size);
   if (!expected->lossy)
     OK(bursar_model_at(books, 0, held) == 0 && held[0].bytes == 0, "before the first tick nothing is held");
   OK(bursar_model_at(books, UINT64_MAX, held) == books->run_ns, "after the last is the end");
@@ -237,14 +239,28 @@ int main(void) {
   if (!history)
     abort();
   run((struct plan){.seed = 1, .ticks = 300, .per_tick = 20, .expected = {.least = 301, .least_whole = 301}});
-  run((struct plan){.seed = 2, .ticks = 900, .per_tick = 20, .not_whole = 3, .expected = {.least = 901, .least_whole = 300}});
-  run((struct plan){.seed = 3, .ticks = TICKS, .per_tick = 10, .with_end = true, .expected = {.least = 400, .least_whole = 100}});
   run((struct plan){
-      .seed = 4, .ticks = 3000, .per_tick = 60, .not_whole = 2, .with_end = true, .expected = {.least = 400, .least_whole = 50}});
+      .seed = 2, .ticks = 900, .per_tick = 20, .not_whole = 3, .expected = {.least = 901, .least_whole = 300}});
   run((struct plan){
-      .seed = 5, .cap = 2u << 20, .ticks = 2000, .per_tick = 3, .with_end = true, .expected = {.least = 400, .least_whole = 50}});
-  run((struct plan){
-      .seed = 6, .cap = 4u << 20, .ticks = 1500, .per_tick = 100, .with_end = true, .expected = {.least = 400, .least_whole = 4}});
+      .seed = 3, .ticks = TICKS, .per_tick = 10, .with_end = true, .expected = {.least = 400, .least_whole = 100}});
+  run((struct plan){.seed = 4,
+                    .ticks = 3000,
+                    .per_tick = 60,
+                    .not_whole = 2,
+                    .with_end = true,
+                    .expected = {.least = 400, .least_whole = 50}});
+  run((struct plan){.seed = 5,
+                    .cap = 2u << 20,
+                    .ticks = 2000,
+                    .per_tick = 3,
+                    .with_end = true,
+                    .expected = {.least = 400, .least_whole = 50}});
+  run((struct plan){.seed = 6,
+                    .cap = 4u << 20,
+                    .ticks = 1500,
+                    .per_tick = 100,
+                    .with_end = true,
+                    .expected = {.least = 400, .least_whole = 4}});
   test_overwhelmed();
   free(history);
   return tap_done();

@@ -9,7 +9,7 @@
 
 #define FREE_THREADS 8
 #define GIL_THREADS 3
-#define OWN 64       /* blocks that a thread holds at most */
+#define OWN 64      /* blocks that a thread holds at most */
 #define EVENTS 8000 /* of each thread */
 #define SITES 40
 #define HANDED 256
@@ -72,7 +72,8 @@ static bool take_over(struct block *block, bool wait) {
 }
 
 static char *address(unsigned thread, unsigned slot, unsigned generation) {
-  return (char *)0x100000000000 + ((uint64_t)thread << 32) + slot * 131072 + generation % 3 * 32768 + (slot % 7 ? 0 : 8);
+  return (char *)0x100000000000 + ((uint64_t)thread << 32) + slot * 131072 + generation % 3 * 32768 +
+         (slot % 7 ? 0 : 8);
 }
 
 static void count(struct sums *sums, bool allocation, uint64_t size) {
@@ -207,8 +208,9 @@ static void check_sites(const struct worker *all, uint64_t peak_at_rest) {
   for (uint32_t i = 0; i < books->site_count; i++) {
     const struct bursar_model_site *site = &books->sites[i];
     const struct sums *want = site->outside ? &all->lane[site->domain] : &all->sites[site->ledger];
-    wrong += site->allocations != want->allocs || site->allocated_bytes != want->alloc_bytes || site->frees != want->frees ||
-             site->live.bytes != want->alloc_bytes - want->free_bytes || site->live.blocks != want->allocs - want->frees;
+    wrong += site->allocations != want->allocs || site->allocated_bytes != want->alloc_bytes ||
+             site->frees != want->frees || site->live.bytes != want->alloc_bytes - want->free_bytes ||
+             site->live.blocks != want->allocs - want->frees;
     at_peak += site->peak.bytes;
   }
   EQ(wrong, 0);
@@ -216,8 +218,8 @@ static void check_sites(const struct worker *all, uint64_t peak_at_rest) {
   EQ(books->reader->unmatched_bytes, 0);
   OK(books->peak_bytes + books->peak_error_bytes >= peak_at_rest, "the peak is no smaller than what is held at rest");
   uint64_t apart = at_peak > books->peak_bytes ? at_peak - books->peak_bytes : books->peak_bytes - at_peak;
-  OK(apart <= books->peak_error_bytes, "the sites at the peak are within its error: %llu of %llu", (unsigned long long)apart,
-     (unsigned long long)books->peak_error_bytes);
+  OK(apart <= books->peak_error_bytes, "the sites at the peak are within its error: %llu of %llu",
+     (unsigned long long)apart, (unsigned long long)books->peak_error_bytes);
   bursar_model_free(books);
 }
 

@@ -28,9 +28,24 @@ static struct entry entries[ENTRIES];
 static unsigned char taken[ROWS][GRANULES], far_taken[FAR];
 static unsigned char odd_taken[GRANULES];
 
-static const uint64_t sizes[] = {0,    1,     15,    16,    17,         31,           32,
-                                 33,   48,    4095,  4096,  65535,      65536,        UINT32_MAX - 1,
-                                 UINT32_MAX, (uint64_t)UINT32_MAX + 1, (uint64_t)1 << 33, ((uint64_t)1 << 33) + 32};
+static const uint64_t sizes[] = {0,
+                                 1,
+                                 15,
+                                 16,
+                                 17,
+                                 31,
+                                 32,
+                                 33,
+                                 48,
+                                 4095,
+                                 4096,
+                                 65535,
+                                 65536,
+                                 UINT32_MAX - 1,
+                                 UINT32_MAX,
+                                 (uint64_t)UINT32_MAX + 1,
+                                 (uint64_t)1 << 33,
+                                 ((uint64_t)1 << 33) + 32};
 
 static uint64_t any_size(uint64_t *random) {
   return model_below(random, 4) ? model_below(random, 100) : sizes[model_below(random, sizeof sizes / sizeof *sizes)];
@@ -119,7 +134,9 @@ static unsigned step(uint64_t *random) {
     uintptr_t at = any_place(random, size);
     if (!at)
       return 0;
-    *entry = (struct entry){at, {.size = size, .number = 1 + (uint32_t)model_below(random, model_below(random, 2) ? 1999 : (1u << 26) - 1)}};
+    *entry = (struct entry){
+        at,
+        {.size = size, .number = 1 + (uint32_t)model_below(random, model_below(random, 2) ? 1999 : (1u << 26) - 1)}};
     return bursar_live_holds((void *)at) || !bursar_live_put((void *)at, entry->record) ||
            !bursar_live_holds((void *)at);
   }
@@ -200,15 +217,18 @@ static void test_second_granule(void) {
     bool good = bursar_live_put(base, (struct bursar_record){sizes[k], 9, false}) && bursar_live_take(base, &out);
     for (unsigned i = 0; i < 4; i++)
       good = good && !bursar_live_holds(base + 16 * i);
-    OK(good && out.size == sizes[k] && out.number == 9, "%llu bytes leave nothing behind", (unsigned long long)sizes[k]);
+    OK(good && out.size == sizes[k] && out.number == 9, "%llu bytes leave nothing behind",
+       (unsigned long long)sizes[k]);
   }
-  OK(bursar_live_put(base, (struct bursar_record){32, 3, false}) && bursar_live_put(base + 32, (struct bursar_record){16, 4, false}) &&
+  OK(bursar_live_put(base, (struct bursar_record){32, 3, false}) &&
+         bursar_live_put(base + 32, (struct bursar_record){16, 4, false}) &&
          bursar_live_put(base + 48, (struct bursar_record){16, 5, false}),
      "three neighbours");
   OK(bursar_live_take(base + 32, &out) && out.number == 4 && bursar_live_take(base, &out) && out.size == 32 &&
-         bursar_live_put(base, (struct bursar_record){16, 6, false}) && bursar_live_put(base + 16, (struct bursar_record){32, 7, false}) &&
-         bursar_live_take(base + 48, &out) && out.number == 5 && bursar_live_take(base + 16, &out) && out.size == 32 &&
-         bursar_live_take(base, &out) && out.number == 6,
+         bursar_live_put(base, (struct bursar_record){16, 6, false}) &&
+         bursar_live_put(base + 16, (struct bursar_record){32, 7, false}) && bursar_live_take(base + 48, &out) &&
+         out.number == 5 && bursar_live_take(base + 16, &out) && out.size == 32 && bursar_live_take(base, &out) &&
+         out.number == 6,
      "each is what was put there");
 }
 
@@ -234,7 +254,8 @@ static void test_drop(void) {
   bursar_live_drop();
   unsigned held = 0;
   for (unsigned i = 0; i < 100; i++)
-    held += bursar_live_holds((char *)0x350000000000 + i * 24) || bursar_live_take((char *)0x350000000000 + i * 24, &out);
+    held += bursar_live_holds((char *)0x350000000000 + i * 24) ||
+            bursar_live_take((char *)0x350000000000 + i * 24, &out);
   EQ(held, 0);
   OK(each_agrees(), "a dropped table is empty");
   OK(bursar_live_put((char *)0x350000000018, (struct bursar_record){20, 5, false}) &&

@@ -388,15 +388,15 @@ static void at_once(void) {
   enum { PROCESSES = 8, ROUNDS = 20 };
   for (int i = 0; i < PROCESSES; i++)
     fflush(stdout);
-    if (fork() == 0) {
-      int failures = 0;
-      for (int round = 0; round < ROUNDS; round++) {
-        struct stat is;
-        failures += bursar_place_create(NULL, false, "crowd", &place, &error) != 0 || stat(place.path, &is) != 0;
-        bursar_place_close(&place);
-      }
-      _exit(failures);
+  if (fork() == 0) {
+    int failures = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+      struct stat is;
+      failures += bursar_place_create(NULL, false, "crowd", &place, &error) != 0 || stat(place.path, &is) != 0;
+      bursar_place_close(&place);
     }
+    _exit(failures);
+  }
   int failures = 0;
   for (int status; wait(&status) > 0;)
     failures += status != 0;

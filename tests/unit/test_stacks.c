@@ -68,7 +68,8 @@ static void test_nodes(void) {
   EQ(counts()->sites, before + BURSAR_DOMAIN_COUNT);
   OK(tags[0] != tags[1] && tags[1] != tags[2] && tags[0] == bursar_stacks_site(nodes[7][3], 0), "a site a domain");
   OK((tags[0] & BURSAR_CELL_LOW) == BURSAR_CELL_BIG, "a tag is as the live table writes it");
-  EQ(bursar_stacks_site_index(&bursar_account.numbered[tags[1] >> BURSAR_CELL_SHIFT]), (tags[1] >> BURSAR_CELL_SHIFT) - 1);
+  EQ(bursar_stacks_site_index(&bursar_account.numbered[tags[1] >> BURSAR_CELL_SHIFT]),
+     (tags[1] >> BURSAR_CELL_SHIFT) - 1);
   const struct bursar_site_facts *facts =
       (const struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS];
   for (unsigned i = 0; i < 2 * 5000 * BURSAR_DOMAIN_COUNT; i++) {
@@ -91,8 +92,8 @@ static void test_readable(void) {
     struct bursar_text name = bursar_model_function(books, i), file = bursar_model_file(books, i);
     char text[32];
     int length = snprintf(text, sizeof text, "f%u", books->codes[books->nodes[i].code].first_line);
-    wrong += books->nodes[i].parent >= i || name.length != (uint32_t)length || memcmp(name.bytes, text, name.length) != 0 ||
-             file.bytes != name.bytes;
+    wrong += books->nodes[i].parent >= i || name.length != (uint32_t)length ||
+             memcmp(name.bytes, text, name.length) != 0 || file.bytes != name.bytes;
   }
   EQ(wrong, 0);
   bursar_model_free(books);
@@ -110,7 +111,8 @@ static void test_full(void) {
     uint32_t node = bursar_stacks_node(bursar_stacks_node(BURSAR_NODE_MAIN, code, i / 500), code, i);
     unsigned domain = i % BURSAR_DOMAIN_COUNT;
     uint32_t tag = bursar_stacks_site(node, domain), index = (tag >> BURSAR_CELL_SHIFT) - 1;
-    wrong += index < BURSAR_SITE_FIRST || index >= counts()->sites || facts[index].domain != domain || facts[index].lane != 0;
+    wrong += index < BURSAR_SITE_FIRST || index >= counts()->sites || facts[index].domain != domain ||
+             facts[index].lane != 0;
     model_book((char *)0x100000000000 + (uint64_t)i * 128, size, tag, domain);
   }
   EQ(wrong, 0);

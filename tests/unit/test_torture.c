@@ -64,10 +64,13 @@ static bool booked_one(const struct bursar_tally *before, uint64_t size, bool al
   return number == 1;
 }
 
-static void allocate(const struct load *load, struct block *block, unsigned at, uint64_t *random, const uint32_t *codes) {
+static void allocate(const struct load *load, struct block *block, unsigned at, uint64_t *random,
+                     const uint32_t *codes) {
   /* Ever new places, so that the table must grow too. */
-  char *p = (char *)0x100000000000 + (runs << 32) + (at << 14) + ((generation++ / load->per_leaf) << 24) + (at % 11 ? 0 : 8);
-  *block = (struct block){p, model_below(random, at % 20 ? 900 : 300000), at % BURSAR_DOMAIN_COUNT, false, at % 13 == 0};
+  char *p = (char *)0x100000000000 + (runs << 32) + (at << 14) + ((generation++ / load->per_leaf) << 24) +
+            (at % 11 ? 0 : 8);
+  *block =
+      (struct block){p, model_below(random, at % 20 ? 900 : 300000), at % BURSAR_DOMAIN_COUNT, false, at % 13 == 0};
   struct bursar_tally before = bursar_account_totals();
   if (block->outside) {
     bursar_account_alloc_free(p, block->size, block->domain);
@@ -103,7 +106,9 @@ static void work(const struct load *load) {
   runs++;
   for (unsigned i = 0; i < 8; i++) {
     char name[16];
-    codes[i] = bursar_account.active ? bursar_stacks_code(bursar_stacks_string(name, (size_t)snprintf(name, sizeof name, "f%u", i)), 0, i) : 0;
+    codes[i] = bursar_account.active
+                   ? bursar_stacks_code(bursar_stacks_string(name, (size_t)snprintf(name, sizeof name, "f%u", i)), 0, i)
+                   : 0;
   }
   for (unsigned i = 0; i < load->events; i++) {
     unsigned at = (unsigned)model_below(&random, BLOCKS);
@@ -134,8 +139,9 @@ static unsigned unsound(bool broken) {
     live += books->sites[i].live.bytes;
   }
   uint64_t apart = at_peak > books->peak_bytes ? at_peak - books->peak_bytes : books->peak_bytes - at_peak;
-  unsigned bad = (books->reader->note_count != 0) + (books->reader->unmatched_bytes != 0) + (live != books->live.bytes) +
-                 (apart > books->peak_error_bytes) + (broken != (books->reader->life == BURSAR_LIFE_BROKEN));
+  unsigned bad = (books->reader->note_count != 0) + (books->reader->unmatched_bytes != 0) +
+                 (live != books->live.bytes) + (apart > books->peak_error_bytes) +
+                 (broken != (books->reader->life == BURSAR_LIFE_BROKEN));
   for (uint32_t i = 0; i < books->reader->note_count; i++)
     printf("# %s\n", books->reader->note[i]);
   if (apart > books->peak_error_bytes)

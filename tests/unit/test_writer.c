@@ -272,7 +272,8 @@ static void test_what_is_opened(void) {
   EQ(opens(path, &error), BURSAR_MISUSE);
   HAS(error.text, "not a ledger");
   uint32_t state = BURSAR_STATE_ENDED;
-  if (pwrite(fd, BURSAR_LEDGER_MAGIC, 8, BURSAR_AT_HEADER) != 8 || pwrite(fd, &state, sizeof state, BURSAR_AT_COUNTS) != sizeof state)
+  if (pwrite(fd, BURSAR_LEDGER_MAGIC, 8, BURSAR_AT_HEADER) != 8 ||
+      pwrite(fd, &state, sizeof state, BURSAR_AT_COUNTS) != sizeof state)
     abort();
   EQ(opens(path, &error), BURSAR_MISUSE);
   if (ftruncate(fd, 1000) != 0)
