@@ -62,7 +62,13 @@ struct fragments {
   struct span {
     uint32_t start, length; /* 0, 0 until it is made */
   } *spans;                 /* by code */
+  uint64_t frames;          /* written so far */
 };
+
+/* A recursion thousands deep whose every level allocates would make gigabytes of frames.  The largest sites come first and
+ * have whole stacks; after so many frames in all, a stack keeps its innermost ones and says how many it left out. */
+#define FRAMES_WHOLE 2000000u
+#define FRAMES_KEPT 64u
 
 static void add_fragment(struct bursar_buffer *out, const struct bursar_model *model, struct fragments *fragments,
                          uint32_t code) {
@@ -83,9 +89,16 @@ static void stack(struct bursar_buffer *out, const struct bursar_model *model, s
                   uint32_t at) {
   key(out, "stack");
   bursar_buffer_char(out, '[');
-  for (bool first = true; !bursar_model_is_root(at) && !out->failed; at = model->nodes[at].parent, first = false) {
+  uint64_t omitted = 0;
+  for (uint32_t depth = 0; !bursar_model_is_root(at) && !out->failed; at = model->nodes[at].parent, depth++) {
     const struct bursar_model_node *node = &model->nodes[at];
-    if (!first)
+    if (fragments && fragments->frames >= FRAMES_WHOLE && depth >= FRAMES_KEPT) {
+      omitted++;
+      continue;
+    }
+    if (fragments)
+      fragments->frames++;
+    if (depth)
       bursar_buffer_char(out, ',');
     if (node->code == BURSAR_READER_NONE)
       bursar_buffer_text(out, "{\"function\":null,\"file\":null,\"line\":");
@@ -96,6 +109,10 @@ static void stack(struct bursar_buffer *out, const struct bursar_model *model, s
     frame_end(out, node);
   }
   bursar_buffer_char(out, ']');
+  if (omitted) {
+    bursar_buffer_char(out, ',');
+    bursar_json_number(out, "stack_omitted", omitted);
+  }
 }
 
 void bursar_json_stack(struct bursar_buffer *out, const struct bursar_model *model, uint32_t node) {

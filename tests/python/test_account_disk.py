@@ -119,7 +119,7 @@ def test_a_limit_that_the_program_sets_itself(bursar: Run, ledger: Path, tmp_pat
     program.write_text(
         "import resource, signal\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n" + PROGRAM.replace("sys.exit(7)", "")
-        + "try:\n    open('big', 'wb').write(bytes(10000))\nexcept OSError as error: print(error.errno)\n"
+        + "try:\n    open('big', 'wb').write(bytes(1_000_000))\nexcept OSError as error: print(error.errno)\n"
     )
     done = bursar("run", "-o", ledger, program)
     assert done.returncode == 0, done.stderr

@@ -203,3 +203,33 @@ def test_what_cannot_be_written_leaves_nothing(bursar: Run, whole: Path, tmp_pat
     with open("/dev/full", "w") as full:
         done = bursar("report", whole, stdout=full)
     assert (done.returncode, done.stderr) == (1, "bursar: cannot write the report: No space left on device\n")
+
+
+@pytest.mark.check
+def test_json_of_a_deep_recursion_stays_readable(bursar: Run, ledger: Path, tmp_path: Path) -> None:
+    """Each level allocates, so each has a site with a stack of its own: the rarest are cut, and say by how much."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, threading\n"
+        "sys.setrecursionlimit(10000)\n"
+        "threading.stack_size(256 << 20)\n"
+        "kept = []\n"
+        "def f(n):\n"
+        "    kept.append(bytes(1000 + n))\n"
+        "    if n: f(n - 1)\n"
+        "thread = threading.Thread(target=f, args=(4000,))\n"
+        "thread.start()\n"
+        "thread.join()\n"
+    )
+    assert bursar("run", "-o", ledger, program).returncode == 0
+    done = bursar("report", ledger, "--format", "json")
+    assert len(done.stdout) < 400_000_000
+    sites = json.loads(done.stdout)["sites"]
+    mine = [
+        site for site in sites
+        if site["domain"] == "python.obj" and site["stack"] and site["stack"][0]["function"] == "f"
+        and site["live_bytes"] > 1000
+    ]  # fmt: skip
+    assert len(mine) == 4001
+    assert all(len(site["stack"]) + site.get("stack_omitted", 0) >= 64 or site["live_bytes"] > 4900 for site in mine)
+    assert any("stack_omitted" in site for site in sites) and not any("stack_omitted" in site for site in sites[:100])
