@@ -349,8 +349,9 @@ static void test_again(void) {
   EQ(bursar_account_start(&settings, &bursar_account.provider, &error), BURSAR_MISUSE);
   account_model_stop(&model, BURSAR_STATE_STOPPED);
   struct bursar_books closed = *BURSAR_BOOKS;
-  OK(bursar_hot_free(AT(1), 0) || (bursar_account_free_gil(AT(1), 0), true), "a free of what was booked passes "
-                                                                             "through");
+  OK(bursar_hot_free(AT(1), 0) || (bursar_account_free_gil(AT(1), 0), true),
+     "a free of what was booked passes "
+     "through");
   bursar_account_alloc_gil(AT(2), 100, tag, 0);
   bursar_account_alloc_free(AT(3), 100, 0);
   bursar_account_phase(BURSAR_PHASE_EXIT);
