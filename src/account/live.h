@@ -41,7 +41,7 @@ extern uint32_t **bursar_live_top; /* NULL until bursar_live_init, then never ag
 
 /* Leaves are added by any thread, and never go. */
 static inline uint32_t *bursar_live_leaf(uintptr_t address) {
-  return __atomic_load_n(&bursar_live_top[address >> BURSAR_LEAF_SHIFT], __ATOMIC_RELAXED);
+  return __atomic_load_n(&bursar_live_top[address >> BURSAR_LEAF_SHIFT], __ATOMIC_ACQUIRE);
 }
 
 /* The cell of an aligned address below 2^47; NULL where no block was ever booked near it. */
