@@ -7,7 +7,7 @@
  *     cell(p)      number << 6 | BIG | HUGE | flags   cell(p + 32)   size as 64 bits      from 2^32 - 1 bytes
  *     cell(p)      BIG | WATCHED                                                        not ours, but its end is of interest
  *
- * Two levels, a leaf for 16 MiB of addresses: one 32 TiB reservation would save two instructions, and would break every
+ * Two levels, a leaf for 16 MiB of addresses: one 32 TiB reservation would save a load and a test, and would break every
  * program that sets RLIMIT_AS for itself.  Blocks that are not 16-aligned (8-byte classes of other mallocs) live in a
  * small hash beside it.
  *
