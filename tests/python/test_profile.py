@@ -10,6 +10,10 @@ from tables import FULL, HEAD, MIB, SIZE, TITLE, near, read_tables, tables, vers
 __all__ = ["program", "version"]
 pytestmark = pytest.mark.core
 
+# A node of the tree that says which addresses are pymalloc's.  The first arena in each 16 GiB of addresses brings one, and
+# where those begin is chance (ASLR): a line that needs a new arena may be charged with it, rightly.
+ARENA_MAP = 131072
+
 
 # ---- figures ----
 
@@ -158,7 +162,10 @@ def test_garbage_that_is_collected_while_a_table_is_printed_is_the_callers(progr
         "assert gc.callbacks == []\n"
     )
     rows = tables(done)[0].rows
-    assert abs(sum(row.increment for line, row in rows.items() if line != "@exact")) < 50000
+    grown = sum(row.increment for line, row in rows.items() if line != "@exact")
+    if grown >= ARENA_MAP:
+        grown -= ARENA_MAP
+    assert abs(grown) < 50000
 
 
 # ---- forms ----
