@@ -38,7 +38,8 @@ def added():
 @pytest.mark.parametrize("state", ["off", "imported"])
 def test_off_adds_not_one_instruction(added, state, case):
     work = added[state][case]
-    assert (work.instructions, work.syscalls, work.allocators) == (0, 0, 0)
+    assert abs(work.instructions) <= instructions.OFF_ERROR.get(case, 0)
+    assert (work.syscalls, work.allocators) == (0, 0)
 
 
 @pytest.mark.core
@@ -71,7 +72,8 @@ def test_the_measure_sees_what_is_added(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         instructions.write_program(folder, text)
-        runs = [instructions.count_once(sys.executable, "none", "pair", n, folder) for n in (2000, 4000)]
+        counts = [instructions.Count("none", "pymalloc", "pair", n) for n in (2000, 4000)]
+        runs = [instructions.count_once(sys.executable, count, folder) for count in counts]
         each[name] = (runs[1] - runs[0]).each(2000)
     more = each["heavier"] - each["plain"]
     assert more.instructions >= 100
