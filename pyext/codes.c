@@ -113,11 +113,19 @@ static struct bursar_code_memo *add(PyCodeObject *code) {
   return memo;
 }
 
+static struct bursar_code_memo *latest; /* a module's code asks for one line after another */
+
+static bool fits(const struct bursar_code_memo *memo, const PyCodeObject *code) {
+  return memo->code == code && memo->table == code->co_linetable && memo->first_line == code->co_firstlineno;
+}
+
 struct bursar_code_memo *bursar_codes_find(PyCodeObject *code) {
+  if (latest && fits(latest, code))
+    return latest;
   if (size) {
     struct bursar_code_memo *memo = slots[position_of(code)];
-    if (memo && memo->table == code->co_linetable && memo->first_line == code->co_firstlineno)
-      return memo;
+    if (memo && fits(memo, code))
+      return latest = memo;
     if (memo) { /* another one at the same address, whose predecessor's end was not seen */
       drop_lines(memo);
       describe(memo, code);

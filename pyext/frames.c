@@ -28,7 +28,8 @@ struct bursar_step bursar_frames_steps[BURSAR_STEPS] __attribute__((aligned(64))
 static const char nowhere;
 #define NOWHERE ((const bursar_frame *)(const void *)&nowhere)
 static struct bursar_frame_seen unseen = {.frame = NOWHERE};
-static struct bursar_frames nobody = {.thread = (const PyThreadState *)(const void *)&nowhere, .top = &unseen};
+static struct bursar_frames nobody = {
+    .thread = (const PyThreadState *)(const void *)&nowhere, .top = &unseen, .bottom = &unseen};
 struct bursar_frames *bursar_frames_at_hand = &nobody;
 
 static struct stack *stacks[STACKS_MAX];
@@ -67,7 +68,9 @@ static bool stack_grow(struct stack *stack, uint32_t depth) {
   stack->seen = seen;
   stack->nodes = nodes;
   stack->depth_max = bigger;
+  stack->seen[0].frame = NOWHERE;
   stack->hot.top = &stack->seen[stack->depth];
+  stack->hot.bottom = stack->seen;
   return true;
 }
 
@@ -157,23 +160,23 @@ static bool compare(struct stack *stack, const bursar_frame *frame, struct chang
     change->kept = at;
     change->first = at + 1;
     uint32_t below = at;
-    for (; below > 0; below--) {
+    const bursar_frame *caller = NULL;
+    while (below > 0) {
       frame = seen[below].frame;
       if (bursar_frame_position(frame) != seen[below].position)
         change->first = below;
-      const bursar_frame *caller = bursar_frame_caller(frame);
-      if (caller == seen[below - 1].frame)
-        continue;
-      /* The frame is called from elsewhere now: it and those above it are fresh, the walk goes on below. */
-      for (uint32_t i = at; i >= below; i--)
-        if (!push_fresh(change, seen[i].frame))
-          return false;
-      at = below - 1;
-      frame = caller;
-      break;
+      caller = bursar_frame_caller(frame);
+      if (caller != seen[--below].frame)
+        break;
     }
-    if (below == 0)
+    if (below == 0 && !caller)
       return true;
+    /* A frame is called from elsewhere now: it and those above it are fresh, the walk goes on below. */
+    for (uint32_t i = at; i > below; i--)
+      if (!push_fresh(change, seen[i].frame))
+        return false;
+    at = below;
+    frame = caller;
   }
 }
 
@@ -256,9 +259,10 @@ static void follow_main(const struct stack *stack, const struct change *change, 
 
 /* Makes the stack what runs now.  Returns the last step to its top, NULL at its root; false where it is too deep. */
 static bool update(struct stack *stack, const PyThreadState *thread, struct bursar_step **last) {
-  struct change change;
-  if (!compare(stack, bursar_frame_top(thread), &change))
+  struct change change = {.kept = stack->depth, .first = stack->depth};
+  if (!stack->hot.confirmed && !compare(stack, bursar_frame_top(thread), &change))
     return false;
+  stack->hot.confirmed = false;
   uint32_t depth = change.kept + change.fresh;
   if (depth >= stack->depth_max && !stack_grow(stack, depth))
     return false;

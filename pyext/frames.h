@@ -12,13 +12,15 @@
 #include "compat.h"
 
 struct bursar_frame_seen {
-  const bursar_frame *frame; /* [0]: NULL, where every chain ends */
+  const bursar_frame *frame; /* [0]: no frame's address, so that a comparison which gets there ends */
   bursar_position position;
 };
 
 struct bursar_frames {
   const PyThreadState *thread;
   struct bursar_frame_seen *top;
+  const struct bursar_frame_seen *bottom; /* [0], where every chain ends */
+  bool confirmed; /* the fast half has just found all of it unchanged, the place in the innermost frame perhaps not */
   uint32_t *node;                     /* the top's */
   uint32_t parent;                    /* the node below it */
   uint32_t tags[BURSAR_DOMAIN_COUNT]; /* of the top's node; 0: not looked up yet */
@@ -42,6 +44,14 @@ static inline struct bursar_step *bursar_frames_step(uintptr_t place, uint32_t p
                               54]; /* BURSAR_STEPS is 2^10 */
 }
 
+/* Is the frame, which its callee has just named, where it was?  Then *caller is the next one. */
+static inline bool bursar_frame_confirmed(const struct bursar_frame_seen *seen, const bursar_frame **caller) {
+  const bursar_frame *frame = seen->frame;
+  __asm__("" : "+r"(frame)); /* equal to *caller, and yet not to be taken from it */
+  *caller = bursar_frame_caller(frame);
+  return bursar_frame_position(frame) == seen->position;
+}
+
 /* The tag of the stack that runs now; 0: call bursar_frames_tag.
  *
  * Usually nothing has changed but the place in the innermost frame, and that place is known.  The addresses come from what
@@ -54,32 +64,46 @@ static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_seen(uns
     return 0;
   struct bursar_frame_seen *seen = frames->top;
   const bursar_frame *frame = seen->frame;
-  if (BURSAR_UNLIKELY(frame != bursar_frame_top(thread)) || BURSAR_UNLIKELY(!frame))
+  if (BURSAR_UNLIKELY(frame != bursar_frame_top(thread)))
     return 0;
-  bool moved = bursar_frame_position(frame) != seen->position;
+  const bursar_position position = bursar_frame_position(frame);
   const bursar_frame *caller = bursar_frame_caller(frame);
-  for (;;) {
-    frame = (--seen)->frame;
-    if (BURSAR_UNLIKELY(caller != frame))
-      return 0;
-    if (!frame)
+  for (;; seen -= 2) { /* two frames at a time: the compiler unrolls no loop that has branches */
+    if (caller != seen[-1].frame) {
+      seen -= 1;
       break;
-    __asm__("" : "+r"(frame)); /* equal to caller, and yet not to be taken from it */
-    if (BURSAR_UNLIKELY(bursar_frame_position(frame) != seen->position))
+    }
+    if (BURSAR_UNLIKELY(!bursar_frame_confirmed(&seen[-1], &caller)))
       return 0;
-    caller = bursar_frame_caller(frame);
+    if (caller != seen[-2].frame) {
+      seen -= 2;
+      break;
+    }
+    if (BURSAR_UNLIKELY(!bursar_frame_confirmed(&seen[-2], &caller)))
+      return 0;
   }
-  if (!moved)
-    return frames->tags[domain];
-  const bursar_frame *top = frames->top->frame;
-  uintptr_t place = bursar_frame_place(top);
-  const struct bursar_step *step = bursar_frames_step(place, frames->parent);
-  if (BURSAR_UNLIKELY(step->place != place) || BURSAR_UNLIKELY(step->parent != frames->parent))
+  if (BURSAR_UNLIKELY(caller) || BURSAR_UNLIKELY(seen != frames->bottom))
     return 0;
-  frames->top->position = bursar_frame_position(top);
+  uint32_t tag;
+  if (position == frames->top->position) {
+    tag = frames->tags[domain];
+    if (BURSAR_UNLIKELY(!tag))
+      frames->confirmed = true;
+    return tag;
+  }
+  uintptr_t place = bursar_frame_place(frames->top->frame);
+  const struct bursar_step *step = bursar_frames_step(place, frames->parent);
+  if (BURSAR_UNLIKELY(step->place != place) || BURSAR_UNLIKELY(step->parent != frames->parent)) {
+    frames->confirmed = true;
+    return 0;
+  }
+  frames->top->position = position;
   *frames->node = step->node;
   memcpy(frames->tags, step->tags, sizeof frames->tags);
-  return step->tags[domain];
+  tag = step->tags[domain];
+  if (BURSAR_UNLIKELY(!tag))
+    frames->confirmed = true;
+  return tag;
 }
 
 /* The same, looked up.  0: this thread is not of the main GIL, its allocations belong to lane FREE. */

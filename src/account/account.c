@@ -12,7 +12,7 @@
 #include "base/pool.h"
 #include "prim/prim.h"
 
-#define PLAIN_LIMIT (65536u - 17) /* larger blocks look at the clock, so that no large change goes undated */
+#define CLOCK_SIZE 65536u /* blocks from here on look at the clock, so that no large change goes undated */
 #define MARKS 32
 
 struct bursar_account bursar_account;
@@ -98,7 +98,7 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   account->within = settings->within ? settings->within : 1;
   if (account->within > BURSAR_RECENT_MAX)
     account->within = BURSAR_RECENT_MAX;
-  account->plain_limit = account->within > 1 ? 0 : PLAIN_LIMIT;
+  account->plain_limit = account->within > 1 ? 0 : BURSAR_SMALL_MAX - 16;
   account->root = BURSAR_NODE_STARTUP;
   account->trigger = account->level = 0;
   account->last = NULL;
@@ -311,7 +311,7 @@ static void retire(const void *p, struct bursar_record record, unsigned domain) 
     bursar_journal_touch(site);
   note_temporary(p, site);
   bursar_hot_debit(site, intent_of(record.number, record.size), record.size, domain);
-  if (record.size >= PLAIN_LIMIT)
+  if (record.size >= CLOCK_SIZE)
     bursar_journal_look();
 }
 
@@ -348,8 +348,6 @@ static bool free_plain(void *p, unsigned domain) {
   uint64_t nothing = 0;
   memcpy(cell, &nothing, sizeof nothing);
   bursar_hot_debit(site, entry, (size_t)(entry >> 32), domain);
-  if (entry >> 32 >= PLAIN_LIMIT)
-    bursar_journal_look();
   after_event();
   return true;
 }
@@ -362,12 +360,11 @@ void bursar_account_free_gil(void *p, unsigned domain) {
     bursar_account_retire_gil(p, record, domain);
 }
 
-/* p was handed out again though the block there was never seen to end: somebody freed it behind the hooks. */
-static void end_unseen(const void *p) {
-  const void *block = bursar_live_owner(p);
+/* Where this was, another block is now, though its end was never seen: somebody freed it behind the hooks. */
+static bool end_unseen(const void *block) {
   struct bursar_record record;
   if (!block || !bursar_live_take(block, &record))
-    return;
+    return false;
   unsigned domain = BURSAR_DOMAIN_RAW;
   if (record.number && record.number <= counts()->sites) {
     const struct bursar_site_facts *facts =
@@ -376,6 +373,7 @@ static void end_unseen(const void *p) {
     counts()->reused_blocks++;
   }
   retire(block, record, domain);
+  return true;
 }
 
 void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domain) {
@@ -387,16 +385,15 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
     bursar_journal_touch(site);
   if (bursar_hot_alloc(p, size, tag, domain)) /* it was only the epoch */
     return;
-  end_unseen(p);
-  if (size > 16)
-    end_unseen((const char *)p + 16);
+  while (end_unseen(bursar_live_in_the_way(p, size)))
+    ;
   if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = number}))
     return;
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
   remember(p);
   bursar_hot_credit(site, intent_of(number, size), size, domain);
-  if (size >= PLAIN_LIMIT) {
+  if (size >= CLOCK_SIZE) {
     bursar_journal_look();
     if (bursar_account.writer.failed)
       break_off();
@@ -421,8 +418,11 @@ void bursar_account_alloc_free(void *p, size_t size, unsigned domain) {
   if (!bursar_account.active)
     return;
   struct bursar_record old; /* its end was not seen, and it may be of another domain */
+  const void *other = size > BURSAR_SMALL_MAX ? bursar_live_large_in_the_way(p) : NULL;
   if (bursar_live_take(p, &old) && old.number && old.number <= counts()->sites)
     bursar_account_retire_free(p, old, facts_of(old.number)->domain);
+  if (other && bursar_live_take(other, &old) && old.number && old.number <= counts()->sites)
+    bursar_account_retire_free(other, old, facts_of(old.number)->domain);
   if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = domain + 1}))
     return;
   struct bursar_site *site = &bursar_account.sites[domain];

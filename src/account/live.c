@@ -3,12 +3,24 @@
 #include "prim/prim.h"
 
 #define TOP_BYTES ((size_t)BURSAR_TOP_ENTRIES * sizeof(uint32_t *))
-#define LEAF_BYTES (((size_t)BURSAR_LEAF_CELLS + BURSAR_LEAF_PAD) * sizeof(uint32_t))
+#define LARGE_SHIFT 9
+#define LARGE_RECORDS ((1u << (BURSAR_LEAF_SHIFT - LARGE_SHIFT)) + 1) /* the last is for blocks that begin behind the one before */
+#define CELL_BYTES ((size_t)BURSAR_LEAF_CELLS * sizeof(uint32_t))
+#define LARGE_AT (CELL_BYTES + BURSAR_LEAF_PAD * sizeof(uint32_t))
+#define LEAF_BYTES (LARGE_AT + LARGE_RECORDS * sizeof(struct large))
 #define ADDRESS_END ((uintptr_t)1 << 47)
+_Static_assert(BURSAR_SMALL_MAX + 1 > (1u << LARGE_SHIFT) - 16, "a large block covers a multiple");
 
 uint32_t **bursar_live_top;
 
-/* A leaf's pad, behind the cells that a last block may spill into: all leaves, so that they can be walked. */
+/* A leaf: the cells, a pad, the records of large blocks. */
+struct large {
+  uint32_t tag;  /* as a cell's; 0: none */
+  uint32_t back; /* granules from the block's beginning to the address that names the record */
+  uint64_t size;
+};
+
+/* The pad, behind the cells that a last block may spill into: all leaves, so that they can be walked. */
 struct leaf_link {
   uint32_t *next;
   uint64_t index;
@@ -125,12 +137,32 @@ static uint32_t *new_leaf(uintptr_t address) {
   return leaf;
 }
 
-static uint32_t *cell_made(const void *p) {
-  uint32_t *cell = bursar_live_cell(p);
-  if (cell)
-    return cell;
-  uint32_t *leaf = new_leaf((uintptr_t)p);
-  return leaf ? leaf + (((uintptr_t)p >> 4) & (BURSAR_LEAF_CELLS - 1)) : NULL;
+static uint32_t *leaf_made(const void *p) {
+  uint32_t *leaf = bursar_live_leaf((uintptr_t)p);
+  return leaf ? leaf : new_leaf((uintptr_t)p);
+}
+
+static uint32_t *cell_in(uint32_t *leaf, const void *p) {
+  return leaf + (((uintptr_t)p >> 4) & (BURSAR_LEAF_CELLS - 1));
+}
+
+static struct large *larges(uint32_t *leaf) { return (struct large *)(void *)((char *)leaf + LARGE_AT); }
+
+/* The record that a large block at p would have. */
+static struct large *large_in(uint32_t *leaf, const void *p) {
+  uintptr_t within = (uintptr_t)p & (((uintptr_t)1 << BURSAR_LEAF_SHIFT) - 1);
+  return larges(leaf) + ((within + (1u << LARGE_SHIFT) - 1) >> LARGE_SHIFT);
+}
+
+static uint32_t back_of(const void *p) {
+  return (uint32_t)(-(uintptr_t)p & ((1u << LARGE_SHIFT) - 1)) >> 4;
+}
+
+/* The record of the large block at p; NULL where there is none. */
+static struct large *large_find(const void *p) {
+  uint32_t *leaf = bursar_live_leaf((uintptr_t)p);
+  struct large *large = leaf ? large_in(leaf, p) : NULL;
+  return large && __atomic_load_n(&large->tag, __ATOMIC_ACQUIRE) && large->back == back_of(p) ? large : NULL;
 }
 
 static struct bursar_record decode(const uint32_t *cell) {
@@ -142,18 +174,20 @@ static struct bursar_record decode(const uint32_t *cell) {
   }
   record.watched = (low & BURSAR_CELL_WATCHED) != 0;
   if (record.number)
-    record.size = low & BURSAR_CELL_HUGE ? load64(cell + 2) : cell[1];
+    record.size = cell[1];
   return record;
+}
+
+static struct bursar_record decode_large(const struct large *large) {
+  uint32_t tag = __atomic_load_n(&large->tag, __ATOMIC_ACQUIRE);
+  return (struct bursar_record){large->size, tag >> BURSAR_CELL_SHIFT, (tag & BURSAR_CELL_WATCHED) != 0};
 }
 
 /* A size left behind would look like a block to whoever gets that granule next. */
 static void erase(uint32_t *cell) {
   uint32_t low = __atomic_load_n(cell, __ATOMIC_RELAXED);
-  if ((low & BURSAR_CELL_BIG) && low >> BURSAR_CELL_SHIFT) {
+  if ((low & BURSAR_CELL_BIG) && low >> BURSAR_CELL_SHIFT)
     cell[1] = 0;
-    if (low & BURSAR_CELL_HUGE)
-      cell[2] = cell[3] = 0;
-  }
   __atomic_store_n(cell, 0, __ATOMIC_RELAXED);
 }
 
@@ -163,10 +197,18 @@ int bursar_live_init(void) {
   return bursar_live_top ? 0 : -1;
 }
 
+/* All but the page with the pad, which holds the link. */
+static void discard_leaf(uint32_t *leaf) {
+  size_t behind = (LARGE_AT + BURSAR_PRIM_PAGE - 1) / BURSAR_PRIM_PAGE * BURSAR_PRIM_PAGE;
+  bursar_prim_discard(leaf, CELL_BYTES);
+  memset((char *)leaf + LARGE_AT, 0, behind - LARGE_AT);
+  bursar_prim_discard((char *)leaf + behind, LEAF_BYTES - behind);
+}
+
 void bursar_live_drop(void) {
   /* A thread without the GIL may be looking something up: the leaves stay where they are, empty. */
   for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next)
-    bursar_prim_discard(leaf, BURSAR_LEAF_CELLS * sizeof(uint32_t));
+    discard_leaf(leaf);
   lock_odds();
   if (odds)
     bursar_prim_discard(odds, odd_slots * sizeof *odds);
@@ -176,24 +218,32 @@ void bursar_live_drop(void) {
 
 void bursar_live_after_fork(void) { __atomic_clear(&odd_lock, __ATOMIC_RELEASE); }
 
-bool bursar_live_put(const void *p, struct bursar_record record) {
-  if (!aligned(p))
-    return odd_put((uintptr_t)p, record);
-  uint32_t *cell = cell_made(p);
-  if (!cell)
-    return false;
+static void put_small(uint32_t *cell, struct bursar_record record) {
   uint32_t tag = record.number << BURSAR_CELL_SHIFT | (record.watched ? BURSAR_CELL_WATCHED : 0);
   if (record.size <= 16 && record.number) {
     *cell = record.number << BURSAR_CELL_SHIFT | (uint32_t)record.size;
-  } else if (!record.number) {
-    *cell = tag | BURSAR_CELL_BIG; /* not ours: the next cell is somebody's */
-  } else if (record.size < UINT32_MAX) {
-    cell[1] = (uint32_t)record.size;
-    *cell = tag | BURSAR_CELL_BIG;
-  } else {
-    memcpy(cell + 2, &record.size, sizeof record.size);
-    *cell = tag | BURSAR_CELL_BIG | BURSAR_CELL_HUGE;
+    return;
   }
+  if (record.number) /* not ours: the next cell is somebody's */
+    cell[1] = (uint32_t)record.size;
+  *cell = tag | BURSAR_CELL_BIG;
+}
+
+bool bursar_live_put(const void *p, struct bursar_record record) {
+  if (!aligned(p))
+    return odd_put((uintptr_t)p, record);
+  uint32_t *leaf = leaf_made(p);
+  if (!leaf)
+    return false;
+  if (record.size <= BURSAR_SMALL_MAX || !record.number) {
+    put_small(cell_in(leaf, p), record);
+    return true;
+  }
+  struct large *large = large_in(leaf, p);
+  uint32_t watched = record.watched ? BURSAR_CELL_WATCHED : 0;
+  large->size = record.size;
+  large->back = back_of(p);
+  __atomic_store_n(&large->tag, record.number << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG | watched, __ATOMIC_RELEASE);
   return true;
 }
 
@@ -201,11 +251,24 @@ bool bursar_live_take(const void *p, struct bursar_record *out) {
   if (!aligned(p))
     return odd_take((uintptr_t)p, out);
   uint32_t *cell = bursar_live_cell(p);
-  if (!cell || !__atomic_load_n(cell, __ATOMIC_RELAXED))
+  if (!cell)
     return false;
-  *out = decode(cell);
-  erase(cell);
+  if (__atomic_load_n(cell, __ATOMIC_RELAXED)) {
+    *out = decode(cell);
+    erase(cell);
+    return true;
+  }
+  struct large *large = large_find(p);
+  if (!large)
+    return false;
+  *out = decode_large(large);
+  __atomic_store_n(&large->tag, 0, __ATOMIC_RELAXED);
   return true;
+}
+
+static bool holds_small(const void *p) {
+  uint32_t *cell = bursar_live_cell(p);
+  return cell && *cell;
 }
 
 bool bursar_live_holds(const void *p) {
@@ -215,15 +278,13 @@ bool bursar_live_holds(const void *p) {
     unlock_odds();
     return found;
   }
-  uint32_t *cell = bursar_live_cell(p);
-  return cell && *cell;
+  return holds_small(p) || large_find(p);
 }
 
-const void *bursar_live_owner(const void *p) {
-  if (!bursar_live_holds(p))
+/* The block whose cells the address falls into: one that began there or just before. */
+static const void *owner(const void *p) {
+  if (!holds_small(p))
     return NULL;
-  if (!aligned(p))
-    return p;
   /* A size looks like a record: only from an empty cell on is it known which is which. */
   const uint32_t *cell = bursar_live_cell(p), *at = cell, *next;
   const uint32_t *leaf = cell - (((uintptr_t)p >> 4) & (BURSAR_LEAF_CELLS - 1));
@@ -231,26 +292,50 @@ const void *bursar_live_owner(const void *p) {
     at--;
   for (;; at = next) {
     bool sized = (*at & BURSAR_CELL_BIG) && *at >> BURSAR_CELL_SHIFT;
-    next = at + (!sized ? 1 : *at & BURSAR_CELL_HUGE ? 4 : 2);
+    next = at + (sized ? 2 : 1);
     if (next > cell)
       return (const char *)p - (cell - at) * 16;
   }
 }
 
+const void *bursar_live_in_the_way(const void *p, uint64_t size) {
+  if (!aligned(p))
+    return bursar_live_holds(p) ? p : NULL;
+  const void *block = owner(p);
+  if (block || size <= 16)
+    return block;
+  return size <= BURSAR_SMALL_MAX ? owner((const char *)p + 16) : bursar_live_large_in_the_way(p);
+}
+
+const void *bursar_live_large_in_the_way(const void *p) {
+  if (!aligned(p))
+    return NULL;
+  uint32_t *leaf = bursar_live_leaf((uintptr_t)p);
+  const struct large *large = leaf ? large_in(leaf, p) : NULL;
+  if (!large || !__atomic_load_n(&large->tag, __ATOMIC_ACQUIRE))
+    return NULL;
+  return (const char *)p + (intptr_t)back_of(p) * 16 - (intptr_t)large->back * 16;
+}
+
+/* Another thread may be freeing the block just now: it must not come back by being marked. */
+static bool mark(uint32_t *at, bool make) {
+  uint32_t low = __atomic_load_n(at, __ATOMIC_RELAXED);
+  do
+    if (low ? !(low & BURSAR_CELL_BIG) : !make)
+      return false;
+  while (!__atomic_compare_exchange_n(at, &low, low | BURSAR_CELL_BIG | BURSAR_CELL_WATCHED, true, __ATOMIC_RELAXED,
+                                      __ATOMIC_RELAXED));
+  return true;
+}
+
 bool bursar_live_watch(const void *p) {
   if (!aligned(p))
     return false;
-  uint32_t *cell = cell_made(p);
-  if (!cell)
+  uint32_t *leaf = leaf_made(p);
+  if (!leaf)
     return false;
-  /* Another thread may be freeing the block just now: it must not come back by being marked. */
-  uint32_t low = __atomic_load_n(cell, __ATOMIC_RELAXED);
-  do
-    if (low && !(low & BURSAR_CELL_BIG))
-      return false;
-  while (!__atomic_compare_exchange_n(cell, &low, low | BURSAR_CELL_BIG | BURSAR_CELL_WATCHED, true, __ATOMIC_RELAXED,
-                                      __ATOMIC_RELAXED));
-  return true;
+  struct large *large = holds_small(p) ? NULL : large_find(p);
+  return large ? mark(&large->tag, false) : mark(cell_in(leaf, p), true);
 }
 
 #define PAGE_CELLS (BURSAR_PRIM_PAGE / sizeof(uint32_t))
@@ -270,19 +355,25 @@ static uint32_t skip_empty(const uint32_t *leaf, const unsigned char *touched, u
   return i;
 }
 
+static void renumber(uint32_t *at, const uint32_t *numbers, uint32_t count) {
+  uint32_t low = __atomic_load_n(at, __ATOMIC_RELAXED), number = low >> BURSAR_CELL_SHIFT;
+  if (number < count && numbers[number])
+    (void)__atomic_compare_exchange_n(at, &low, (low & BURSAR_CELL_LOW) | numbers[number] << BURSAR_CELL_SHIFT, false,
+                                      __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 static void renumber_leaf(uint32_t *leaf, const uint32_t *numbers, uint32_t count) {
   unsigned char touched[LEAF_PAGES];
-  bursar_prim_resident(leaf, BURSAR_LEAF_CELLS * sizeof *leaf, touched);
+  bursar_prim_resident(leaf, CELL_BYTES, touched);
   for (uint32_t i = 0; (i = skip_empty(leaf, touched, i)) < BURSAR_LEAF_CELLS; i++) {
-    uint32_t low = __atomic_load_n(&leaf[i], __ATOMIC_RELAXED), number = low >> BURSAR_CELL_SHIFT;
-    if (!low)
+    if (!__atomic_load_n(&leaf[i], __ATOMIC_RELAXED))
       continue;
-    uint64_t size = number ? decode(leaf + i).size : 0;
-    if (number < count && numbers[number])
-      (void)__atomic_compare_exchange_n(&leaf[i], &low, (low & BURSAR_CELL_LOW) | numbers[number] << BURSAR_CELL_SHIFT,
-                                        false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    uint64_t size = decode(leaf + i).size;
+    renumber(&leaf[i], numbers, count);
     i += size > 16 ? (uint32_t)((size + 15) / 16 - 1) : 0;
   }
+  for (uint32_t i = 0; i < LARGE_RECORDS; i++)
+    renumber(&larges(leaf)[i].tag, numbers, count);
 }
 
 void bursar_live_renumber(const uint32_t *numbers, uint32_t count) {
@@ -296,16 +387,21 @@ void bursar_live_renumber(const uint32_t *numbers, uint32_t count) {
 }
 
 void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, void *context), void *context) {
-  for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next)
+  for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next) {
+    uintptr_t first = (uintptr_t)LINK(leaf)->index << BURSAR_LEAF_SHIFT;
     for (uint32_t i = 0; i < BURSAR_LEAF_CELLS; i++) {
       if (!leaf[i])
         continue;
       struct bursar_record record = decode(leaf + i);
-      uintptr_t address = (uintptr_t)(LINK(leaf)->index << BURSAR_LEAF_SHIFT) + ((uintptr_t)i << 4);
       if (record.number || record.size)
-        visit((const void *)address, record, context);
+        visit((const void *)(first + ((uintptr_t)i << 4)), record, context);
       i += record.size > 16 ? (uint32_t)((record.size + 15) / 16 - 1) : 0;
     }
+    for (uint32_t i = 0; i < LARGE_RECORDS; i++)
+      if (larges(leaf)[i].tag)
+        visit((const void *)(first + ((uintptr_t)i << LARGE_SHIFT) - (uintptr_t)larges(leaf)[i].back * 16),
+              decode_large(&larges(leaf)[i]), context);
+  }
   for (size_t i = 0; i < odd_slots; i++)
     if (odds[i].address > 1)
       visit((const void *)odds[i].address, (struct bursar_record){odds[i].size, odds[i].number, false}, context);

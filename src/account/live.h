@@ -1,11 +1,16 @@
-/* live.h: the table of live blocks: 4 bytes for each 16 bytes of address space that is in use.
+/* live.h: the table of live blocks.
  *
- * A block's site is written as a number, its index + 1, so that an empty cell is 0.  A block at p owns the cell of its first granule, and the next one too where it is longer than 16 bytes:
+ * Small blocks, up to 512 bytes: 4 bytes for each 16 bytes of address space that is in use.  A block's site is written as a
+ * number, its index + 1, so that an empty cell is 0.  A block at p owns the cell of its first granule, and the next one too
+ * where it is longer than 16 bytes:
  *
- *     cell(p)      number << 6 | BIG | flags          cell(p + 16)   size                17 to 2^32 - 2 bytes
+ *     cell(p)      number << 6 | BIG | flags          cell(p + 16)   size                17 to 512 bytes
  *     cell(p)      number << 6 | size                                                     0 to 16 bytes (number is never 0 here)
- *     cell(p)      number << 6 | BIG | HUGE | flags   cell(p + 32)   size as 64 bits      from 2^32 - 1 bytes
  *     cell(p)      BIG | WATCHED                                                        not ours, but its end is of interest
+ *
+ * Larger blocks: 16 bytes for each 512.  A block of more than 496 bytes covers an address that is a multiple of 512, and no
+ * other block covers that: its first such address names its record.  (In the cells above they would touch a page of the
+ * table for each 16 KiB of the heap, for the sake of 8 bytes.)
  *
  * Two levels, a leaf for 16 MiB of addresses: one 32 TiB reservation would save a load and a test, and would break every
  * program that sets RLIMIT_AS for itself.  Blocks that are not 16-aligned (8-byte classes of other mallocs) live in a
@@ -24,11 +29,11 @@
 #define BURSAR_CELL_LOW 63u
 #define BURSAR_CELL_BIG 32u
 #define BURSAR_CELL_WATCHED 1u /* with BIG: somebody wants to hear of its end */
-#define BURSAR_CELL_HUGE 2u    /* with BIG */
 
 #define BURSAR_LEAF_SHIFT 24
 #define BURSAR_LEAF_CELLS (1u << (BURSAR_LEAF_SHIFT - 4))
 #define BURSAR_LEAF_PAD 16u /* a block that starts at a leaf's end may spill its size here */
+#define BURSAR_SMALL_MAX 512u
 #define BURSAR_TOP_ENTRIES (1u << (47 - BURSAR_LEAF_SHIFT))
 
 struct bursar_record {
@@ -64,8 +69,10 @@ bool bursar_live_put(const void *p, struct bursar_record record);
 bool bursar_live_take(const void *p, struct bursar_record *out);
 /* Marks the block (or the address, where the block is not ours) so that its end is reported.  False: no such luck. */
 bool bursar_live_watch(const void *p);
-/* The block whose cells the address falls into: one that began there or just before, whose end was never seen.  NULL: none. */
-const void *bursar_live_owner(const void *p);
+/* A block that is booked where one of that size at p is about to be: its end was never seen.  NULL: none (any more). */
+const void *bursar_live_in_the_way(const void *p, uint64_t size);
+/* The same, among large blocks alone: for whoever holds a large block at p and not the main GIL. */
+const void *bursar_live_large_in_the_way(const void *p);
 /* Is a block booked here? */
 bool bursar_live_holds(const void *p);
 /* Writes numbers[n] for each block's number n, where that is not 0.  Main GIL; blocks that other threads free or take at that

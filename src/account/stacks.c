@@ -7,11 +7,16 @@
 #include "base/pool.h"
 
 #define STRING_MAX 4096u
-#define SITE_LIMIT ((1u << (32 - BURSAR_CELL_SHIFT)) - 1)
+#define STRING_WORD 4u
 
-/* A growing open-addressing hash of indices; what they stand for is in the ledger, and is compared there. */
+/* A growing open-addressing hash of indices; what they stand for is in the ledger, and is compared there.  A slot has the
+ * index + 1 and eight bits of the hash, so that a member is seldom read in vain: that is a cache miss.  0 is empty. */
+#define SLOT_BITS 24
+#define SLOT_INDEX ((1u << SLOT_BITS) - 1)
+#define INDEX_LIMIT (SLOT_INDEX - 1) /* less than what a cell of the live table can name */
+_Static_assert(SLOT_BITS <= 32 - BURSAR_CELL_SHIFT, "a site has a cell's number");
 struct index_set {
-  uint32_t *slots; /* index + 1; 0 is empty */
+  uint32_t *slots;
   uint32_t size;   /* a power of two */
   uint32_t used;
 };
@@ -52,9 +57,18 @@ static uint32_t rehash(const struct index_set *set, uint32_t index) {
     const struct bursar_code *code = &code_base()[index];
     return mix((uint64_t)code->name << 32 | code->file, code->first_line);
   }
-  uint32_t bytes;
-  memcpy(&bytes, string_base() + index, sizeof bytes);
-  return hash_text(string_base() + index + sizeof bytes, bytes);
+  uint32_t bytes; /* a string's index is its offset in words */
+  memcpy(&bytes, string_base() + index * STRING_WORD, sizeof bytes);
+  return hash_text(string_base() + index * STRING_WORD + sizeof bytes, bytes);
+}
+
+/* For a member that is not there yet, where there is room (set_ready). */
+static void set_add(struct index_set *set, uint32_t hash, uint32_t index) {
+  uint32_t at = hash & (set->size - 1);
+  while (set->slots[at])
+    at = (at + 1) & (set->size - 1);
+  set->slots[at] = (hash & ~SLOT_INDEX) | (index + 1);
+  set->used++;
 }
 
 static bool set_grow(struct index_set *set) {
@@ -64,31 +78,24 @@ static bool set_grow(struct index_set *set) {
     return false;
   for (uint32_t i = 0; i < set->size; i++)
     if (set->slots[i]) {
-      uint32_t at = rehash(set, set->slots[i] - 1) & (bigger.size - 1);
-      while (bigger.slots[at])
-        at = (at + 1) & (bigger.size - 1);
-      bigger.slots[at] = set->slots[i];
-      bigger.used++;
+      uint32_t index = (set->slots[i] & SLOT_INDEX) - 1;
+      set_add(&bigger, rehash(set, index), index);
     }
   bursar_pool_give(set->slots, set->size * sizeof(uint32_t));
   *set = bigger;
   return true;
 }
 
-/* Finds the slot for a new member; NULL where there is no memory. */
-static uint32_t *set_insert(struct index_set *set, uint32_t hash) {
-  if (set->used * 4 >= set->size * 3 && !set_grow(set))
-    return NULL;
-  uint32_t at = hash & (set->size - 1);
-  while (set->slots[at])
-    at = (at + 1) & (set->size - 1);
-  set->used++;
-  return &set->slots[at];
+/* Is there room for one more, and can its index be written? */
+static bool set_ready(struct index_set *set, uint32_t index) {
+  return index < INDEX_LIMIT && (set->used * 4 < set->size * 3 || set_grow(set));
 }
 
-#define SET_EACH(set, hash, index)                      \
-  for (uint32_t at_ = (hash) & ((set).size - 1), index; \
-       (set).size && (set).slots[at_] && (index = (set).slots[at_] - 1, true); at_ = (at_ + 1) & ((set).size - 1))
+/* The members with that hash; others may be among them. */
+#define SET_EACH(set, hash, index)                                                                         \
+  for (uint32_t at_ = (hash) & ((set).size - 1), index; (set).size && (set).slots[at_];                    \
+       at_ = (at_ + 1) & ((set).size - 1))                                                                 \
+    if ((((set).slots[at_] ^ (hash)) >> SLOT_BITS) == 0 && (index = ((set).slots[at_] & SLOT_INDEX) - 1, true))
 
 static bool room(enum bursar_region region, uint64_t bytes) {
   return bytes <= writer()->have[region] || bursar_writer_room(writer(), region, bytes) == 0;
@@ -98,21 +105,20 @@ uint32_t bursar_stacks_string(const char *text, size_t bytes) {
   if (bytes > STRING_MAX)
     bytes = STRING_MAX;
   uint32_t hash = hash_text(text, bytes), length = (uint32_t)bytes;
-  SET_EACH(strings, hash, offset) {
-    if (memcmp(string_base() + offset, &length, sizeof length) == 0 &&
-        memcmp(string_base() + offset + sizeof length, text, bytes) == 0)
-      return offset;
+  SET_EACH(strings, hash, word) {
+    const char *at = string_base() + word * STRING_WORD;
+    if (memcmp(at, &length, sizeof length) == 0 && memcmp(at + sizeof length, text, bytes) == 0)
+      return word * STRING_WORD;
   }
   uint32_t offset = counts()->string_bytes, end = offset + (uint32_t)((sizeof length + bytes + 3) & ~(size_t)3);
-  uint32_t *slot;
-  if (!room(BURSAR_REGION_STRINGS, end) || !(slot = set_insert(&strings, hash)))
+  if (!room(BURSAR_REGION_STRINGS, end) || !set_ready(&strings, offset / STRING_WORD))
     return 0;
   char *at = (char *)writer()->base[BURSAR_REGION_STRINGS] + offset;
   memcpy(at, &length, sizeof length);
   memcpy(at + sizeof length, text, bytes);
   BURSAR_IN_ORDER();
   counts()->string_bytes = end;
-  *slot = offset + 1;
+  set_add(&strings, hash, offset / STRING_WORD);
   return offset;
 }
 
@@ -123,16 +129,18 @@ uint32_t bursar_stacks_code(uint32_t name, uint32_t file, uint32_t first_line) {
     if (code->name == name && code->file == file && code->first_line == first_line)
       return index;
   }
-  uint32_t index = counts()->codes, *slot;
-  if (!room(BURSAR_REGION_CODES, ((uint64_t)index + 1) * sizeof(struct bursar_code)) ||
-      !(slot = set_insert(&codes, hash)))
+  uint32_t index = counts()->codes;
+  if (!room(BURSAR_REGION_CODES, ((uint64_t)index + 1) * sizeof(struct bursar_code)) || !set_ready(&codes, index))
     return 0;
   code_base()[index] = (struct bursar_code){name, file, first_line, 0};
   BURSAR_IN_ORDER();
   counts()->codes = index + 1;
-  *slot = index + 1;
+  set_add(&codes, hash, index);
   return index;
 }
+
+/* The node that was made last, while it has no site: nobody need look for one. */
+static uint32_t bare = UINT32_MAX;
 
 uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line) {
   uint32_t hash = mix((uint64_t)parent << 32 | code, line);
@@ -141,20 +149,21 @@ uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line) {
     if (node->parent == parent && node->code == code && node->line == line)
       return index;
   }
-  uint32_t index = counts()->nodes, *slot;
-  if (!room(BURSAR_REGION_NODES, ((uint64_t)index + 1) * sizeof(struct bursar_node)) ||
-      !(slot = set_insert(&nodes, hash))) {
+  uint32_t index = counts()->nodes;
+  if (!room(BURSAR_REGION_NODES, ((uint64_t)index + 1) * sizeof(struct bursar_node)) || !set_ready(&nodes, index)) {
     counts()->folded_sites++;
     return parent;
   }
   node_base()[index] = (struct bursar_node){parent, code, line, 0};
   BURSAR_IN_ORDER();
   counts()->nodes = index + 1;
-  *slot = index + 1;
-  return index;
+  set_add(&nodes, hash, index);
+  return bare = index;
 }
 
 static uint32_t site_find(uint32_t node, unsigned domain) {
+  if (node == bare)
+    return 0;
   SET_EACH(sites, mix(node, domain), index) {
     const struct bursar_site_facts *facts = &facts_base()[index];
     if (facts->node == node && facts->domain == domain && facts->lane == BURSAR_LANE_GIL)
@@ -177,18 +186,16 @@ static uint32_t site_place(void) {
     vacant_count--;
     return vacant_from;
   }
-  if (index >= SITE_LIMIT || !room(BURSAR_REGION_SITES, ((uint64_t)index + 1) * sizeof(struct bursar_site)) ||
+  if (!room(BURSAR_REGION_SITES, ((uint64_t)index + 1) * sizeof(struct bursar_site)) ||
       !room(BURSAR_REGION_SITE_FACTS, ((uint64_t)index + 1) * sizeof(struct bursar_site_facts)))
     return UINT32_MAX;
   return index;
 }
 
 static uint32_t site_add(uint32_t node, unsigned domain, enum bursar_lane lane) {
-  uint32_t *slot = set_insert(&sites, mix(node, domain)), index = slot ? site_place() : UINT32_MAX;
-  if (index == UINT32_MAX) {
-    sites.used -= slot != NULL;
+  uint32_t index = set_ready(&sites, counts()->sites) ? site_place() : UINT32_MAX;
+  if (index == UINT32_MAX)
     return index;
-  }
   facts_base()[index] = (struct bursar_site_facts){
       .node = node, .domain = (uint16_t)domain, .lane = (uint16_t)lane, .created = (uint32_t)BURSAR_BOOKS->tick};
   /* It held nothing at the last peak, as its first touch will find; nor at the last tick, which `created` says. */
@@ -197,7 +204,9 @@ static uint32_t site_add(uint32_t node, unsigned domain, enum bursar_lane lane) 
   BURSAR_IN_ORDER();
   if (index == counts()->sites)
     counts()->sites = index + 1;
-  *slot = index + 1;
+  set_add(&sites, mix(node, domain), index);
+  if (node == bare)
+    bare = UINT32_MAX;
   return index;
 }
 
@@ -276,18 +285,17 @@ void bursar_stacks_rebuild(void) {
   memset(nodes.slots, 0, nodes.size * sizeof(uint32_t));
   memset(sites.slots, 0, sites.size * sizeof(uint32_t));
   nodes.used = sites.used = 0;
-  uint32_t *slot;
+  bare = UINT32_MAX;
   for (uint32_t i = BURSAR_NODE_FIRST; i < counts()->nodes; i++)
-    if ((slot = set_insert(&nodes, rehash(&nodes, i))) != NULL)
-      *slot = i + 1;
+    set_add(&nodes, rehash(&nodes, i), i);
   vacant_count = 0;
   vacant_from = counts()->sites;
   for (uint32_t i = counts()->sites; i-- > 0;)
     if (facts_base()[i].lane == BURSAR_LANE_VACANT) {
       vacant_from = i;
       vacant_count++;
-    } else if ((slot = set_insert(&sites, rehash(&sites, i))) != NULL) {
-      *slot = i + 1;
+    } else {
+      set_add(&sites, rehash(&sites, i), i);
     }
 }
 
@@ -297,4 +305,5 @@ void bursar_stacks_stop(void) {
   set_clear(&nodes);
   set_clear(&sites);
   vacant_count = vacant_from = 0;
+  bare = UINT32_MAX;
 }
