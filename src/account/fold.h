@@ -11,7 +11,7 @@
 #ifndef BURSAR_ACCOUNT_FOLD_H
 #define BURSAR_ACCOUNT_FOLD_H
 
-#define BURSAR_FOLD_AT 49152u
+#define BURSAR_FOLD_AT 24000u
 
 /* At the start of books. */
 void bursar_fold_start(void);

@@ -12,7 +12,7 @@
 /* Shares of the cap, in sixty-fourths: together less than all of it, so that no region can starve another. */
 static const unsigned char shares[BURSAR_REGION_COUNT] = {
     [BURSAR_REGION_STRINGS] = 4,     [BURSAR_REGION_CODES] = 4,  [BURSAR_REGION_NODES] = 12, [BURSAR_REGION_SITES] = 18,
-    [BURSAR_REGION_SITE_FACTS] = 14, [BURSAR_REGION_UNDO_A] = 2, [BURSAR_REGION_UNDO_B] = 2,
+    [BURSAR_REGION_SITE_FACTS] = 14, [BURSAR_REGION_UNDO_A] = 1, [BURSAR_REGION_UNDO_B] = 1,
 };
 
 static uint64_t region_limit(unsigned region, uint64_t cap, uint32_t extent) {
