@@ -9,17 +9,11 @@
 #define STACKS_MAX 256u /* thread states remembered at a time; a stack is only a cache and can be dropped */
 #define DEPTH_FIRST 128u
 #define DEPTH_MAX (1u << 18)
-#define FINGERS 1024u /* direct-mapped: frame address to place in the array */
 
 struct stack {
   struct bursar_frames hot;
   struct bursar_recent recent;
-  struct bursar_frame_seen *seen;
-  uint32_t *nodes;    /* by place in the stack; [0] is the root */
-  uint32_t depth_max; /* length of both */
-  uint32_t depth;     /* index of the top */
-  uint64_t used;      /* when last switched to */
-  uint32_t fingers[FINGERS];
+  uint64_t used; /* when last switched to */
 };
 
 struct bursar_step bursar_frames_steps[BURSAR_STEPS] __attribute__((aligned(64)));
@@ -27,9 +21,9 @@ struct bursar_step bursar_frames_steps[BURSAR_STEPS] __attribute__((aligned(64))
 /* No frame has this address: a chain that ends here was never seen. */
 static const char nowhere;
 #define NOWHERE ((const bursar_frame *)(const void *)&nowhere)
-static struct bursar_frame_seen unseen = {.frame = NOWHERE};
+static struct bursar_frame_seen unseen[2] = {{.frame = NOWHERE}, {.frame = NOWHERE}};
 static struct bursar_frames nobody = {
-    .thread = (const PyThreadState *)(const void *)&nowhere, .top = &unseen, .bottom = &unseen};
+    .thread = (const PyThreadState *)(const void *)&nowhere, .top = &unseen[1], .seen = &unseen[1]};
 struct bursar_frames *bursar_frames_at_hand = &nobody;
 
 static struct stack *stacks[STACKS_MAX];
@@ -42,12 +36,10 @@ static const PyThreadState *main_thread;
 static const PyObject *main_globals;
 static uint32_t main_depth; /* where the frame of __main__ is in its thread's stack; 0: not seen */
 
-static uint32_t finger(const bursar_frame *frame) { return (uint32_t)((uintptr_t)frame >> 3) * 0x9E3779B1u >> 22; }
-
 /* --- the stacks of threads -------------------------------------------------------------------------------------------- */
 
 static bool stack_grow(struct stack *stack, uint32_t depth) {
-  uint32_t old = stack->depth_max, bigger = old ? old : DEPTH_FIRST;
+  uint32_t old = stack->hot.depth_max, bigger = old ? old : DEPTH_FIRST;
   while (bigger <= depth)
     bigger *= 2;
   if (bigger > DEPTH_MAX)
@@ -60,27 +52,26 @@ static bool stack_grow(struct stack *stack, uint32_t depth) {
     return false;
   }
   if (old) {
-    memcpy(seen, stack->seen, old * sizeof *seen);
-    memcpy(nodes, stack->nodes, old * sizeof *nodes);
-    bursar_pool_give(stack->seen, old * sizeof *seen);
-    bursar_pool_give(stack->nodes, old * sizeof *nodes);
+    memcpy(seen, stack->hot.seen, old * sizeof *seen);
+    memcpy(nodes, stack->hot.nodes, old * sizeof *nodes);
+    bursar_pool_give(stack->hot.seen, old * sizeof *seen);
+    bursar_pool_give(stack->hot.nodes, old * sizeof *nodes);
   }
-  stack->seen = seen;
-  stack->nodes = nodes;
-  stack->depth_max = bigger;
-  stack->seen[0].frame = NOWHERE;
-  stack->hot.top = &stack->seen[stack->depth];
-  stack->hot.bottom = stack->seen;
+  stack->hot.seen = seen;
+  stack->hot.nodes = nodes;
+  stack->hot.depth_max = bigger;
+  stack->hot.seen[0].frame = NOWHERE;
+  stack->hot.top = &stack->hot.seen[stack->hot.depth];
   return true;
 }
 
 /* Makes the fast half fail until the next lookup. */
-static void distrust(struct stack *stack) { stack->hot.top = &unseen; }
+static void distrust(struct stack *stack) { stack->hot.top = &unseen[1]; }
 
 static void forget(struct stack *stack) {
-  memset(stack->fingers, 0, sizeof stack->fingers);
-  stack->depth = 0;
-  stack->nodes[0] = UINT32_MAX;
+  memset(stack->hot.fingers, 0, sizeof stack->hot.fingers);
+  stack->hot.depth = 0;
+  stack->hot.nodes[0] = UINT32_MAX;
   distrust(stack);
 }
 
@@ -142,12 +133,12 @@ static bool push_fresh(struct change *change, const bursar_frame *frame) {
 
 /* Walks down from the top until a frame that is known at its place, then makes sure of all below it. */
 static bool compare(struct stack *stack, const bursar_frame *frame, struct change *change) {
-  const struct bursar_frame_seen *seen = stack->seen;
-  uint32_t at = stack->depth;
+  const struct bursar_frame_seen *seen = stack->hot.seen;
+  uint32_t at = stack->hot.depth;
   change->fresh = 0;
   for (;;) {
     for (; frame && seen[at].frame != frame; frame = bursar_frame_caller(frame)) {
-      uint32_t guess = stack->fingers[finger(frame)];
+      uint32_t guess = stack->hot.fingers[bursar_frames_finger(frame)];
       if (guess && guess <= at && seen[guess].frame == frame) {
         at = guess;
         break;
@@ -221,7 +212,7 @@ static bool waits_for_threads(const struct stack *stack, const struct change *ch
   if (!bursar_thread_has_company(main_thread))
     return false;
   for (uint32_t at = 1; at <= depth; at++) {
-    const bursar_frame *frame = at <= change->kept ? stack->seen[at].frame : fresh[change->fresh - (at - change->kept)];
+    const bursar_frame *frame = at <= change->kept ? stack->hot.seen[at].frame : fresh[change->fresh - (at - change->kept)];
     if (bursar_frame_code(frame))
       return is_shutdown(frame);
   }
@@ -242,7 +233,7 @@ static void follow_main(const struct stack *stack, const struct change *change, 
   uint32_t found = 0;
   const bursar_frame *frame = NULL;
   for (uint32_t at = change->first; at <= depth && !found; at++) {
-    frame = at <= change->kept ? stack->seen[at].frame : fresh[change->fresh - (at - change->kept)];
+    frame = at <= change->kept ? stack->hot.seen[at].frame : fresh[change->fresh - (at - change->kept)];
     if (is_main(frame))
       found = at;
   }
@@ -259,17 +250,17 @@ static void follow_main(const struct stack *stack, const struct change *change, 
 
 /* Makes the stack what runs now.  Returns the last step to its top, NULL at its root; false where it is too deep. */
 static bool update(struct stack *stack, const PyThreadState *thread, struct bursar_step **last) {
-  struct change change = {.kept = stack->depth, .first = stack->depth};
+  struct change change = {.kept = stack->hot.depth, .first = stack->hot.depth};
   if (!stack->hot.confirmed && !compare(stack, bursar_frame_top(thread), &change))
     return false;
   stack->hot.confirmed = false;
   uint32_t depth = change.kept + change.fresh;
-  if (depth >= stack->depth_max && !stack_grow(stack, depth))
+  if (depth >= stack->hot.depth_max && !stack_grow(stack, depth))
     return false;
   if (thread == main_thread && (!main_depth || change.first <= main_depth))
     follow_main(stack, &change, depth);
-  if (stack->nodes[0] != bursar_account.root) {
-    stack->nodes[0] = bursar_account.root;
+  if (stack->hot.nodes[0] != bursar_account.root) {
+    stack->hot.nodes[0] = bursar_account.root;
     change.first = 1;
   }
   /* The last step is asked for even where nothing changed: it holds the tags. */
@@ -277,16 +268,15 @@ static bool update(struct stack *stack, const PyThreadState *thread, struct burs
     change.first = depth;
   *last = NULL;
   for (uint32_t at = change.first ? change.first : 1; at <= depth; at++) {
-    const bursar_frame *frame = at <= change.kept ? stack->seen[at].frame : fresh[change.fresh - (at - change.kept)];
-    *last = step_of(frame, stack->nodes[at - 1]);
-    stack->nodes[at] = (*last)->node;
-    stack->seen[at] = (struct bursar_frame_seen){frame, bursar_frame_position(frame)};
-    stack->fingers[finger(frame)] = at;
+    const bursar_frame *frame = at <= change.kept ? stack->hot.seen[at].frame : fresh[change.fresh - (at - change.kept)];
+    *last = step_of(frame, stack->hot.nodes[at - 1]);
+    stack->hot.nodes[at] = (*last)->node;
+    stack->hot.seen[at] = (struct bursar_frame_seen){frame, bursar_frame_position(frame)};
+    stack->hot.fingers[bursar_frames_finger(frame)] = at;
   }
-  stack->depth = depth;
-  stack->hot.top = &stack->seen[depth];
-  stack->hot.node = &stack->nodes[depth];
-  stack->hot.parent = depth ? stack->nodes[depth - 1] : 0;
+  stack->hot.depth = depth;
+  stack->hot.top = &stack->hot.seen[depth];
+  stack->hot.main_at = thread != main_thread ? 0 : main_depth ? main_depth : UINT32_MAX;
   return true;
 }
 
@@ -311,7 +301,7 @@ uint32_t bursar_frames_tag(unsigned domain) {
   }
   if (!step) { /* no frame runs: the root */
     for (unsigned d = 0; d < BURSAR_DOMAIN_COUNT; d++)
-      stack->hot.tags[d] = bursar_stacks_site(stack->nodes[0], d);
+      stack->hot.tags[d] = bursar_stacks_site(stack->hot.nodes[0], d);
     return stack->hot.tags[domain];
   }
   if (BURSAR_UNLIKELY(!step->tags[domain]))

@@ -16,14 +16,20 @@ struct bursar_frame_seen {
   bursar_position position;
 };
 
+#define BURSAR_FINGERS 1024u /* direct-mapped: frame address to place in the array */
+
+/* The stack of one thread state, as it was when the thread last allocated. */
 struct bursar_frames {
   const PyThreadState *thread;
-  struct bursar_frame_seen *top;
-  const struct bursar_frame_seen *bottom; /* [0], where every chain ends */
-  bool confirmed; /* the fast half has just found all of it unchanged, the place in the innermost frame perhaps not */
-  uint32_t *node;                     /* the top's */
-  uint32_t parent;                    /* the node below it */
+  struct bursar_frame_seen *top; /* &seen[depth]; or one that never matches: all of it must be looked up */
+  struct bursar_frame_seen *seen;
+  uint32_t *nodes;                    /* by place in the stack; [0] is the root */
+  uint32_t depth;                     /* index of the top */
+  uint32_t depth_max;                 /* length of both */
   uint32_t tags[BURSAR_DOMAIN_COUNT]; /* of the top's node; 0: not looked up yet */
+  uint32_t main_at;                   /* up to there is __main__'s frame; UINT32_MAX: it has not been seen */
+  bool confirmed; /* the fast half has just found all of it unchanged, the place in the innermost frame perhaps not */
+  uint32_t fingers[BURSAR_FINGERS];
 };
 
 /* Where a step from a caller's node leads: a direct-mapped cache of the trie, by place in the code. */
@@ -44,6 +50,14 @@ static inline struct bursar_step *bursar_frames_step(uintptr_t place, uint32_t p
                               54]; /* BURSAR_STEPS is 2^10 */
 }
 
+static inline uint32_t bursar_frames_finger(const bursar_frame *frame) {
+  return (uint32_t)((uintptr_t)frame >> 3) * 0x9E3779B1u >> 22; /* BURSAR_FINGERS is 2^10 */
+}
+
+static inline bool bursar_frames_step_is(const struct bursar_step *step, uintptr_t place, uint32_t parent) {
+  return BURSAR_LIKELY(step->place == place) && BURSAR_LIKELY(step->parent == parent);
+}
+
 /* Is the frame, which its callee has just named, where it was?  Then *caller is the next one. */
 static inline bool bursar_frame_confirmed(const struct bursar_frame_seen *seen, const bursar_frame **caller) {
   const bursar_frame *frame = seen->frame;
@@ -52,55 +66,108 @@ static inline bool bursar_frame_confirmed(const struct bursar_frame_seen *seen, 
   return bursar_frame_position(frame) == seen->position;
 }
 
-/* The tag of the stack that runs now; 0: call bursar_frames_tag.
- *
- * Usually nothing has changed but the place in the innermost frame, and that place is known.  The addresses come from what
- * was seen and not from the chain, which only confirms them: so the processor need not wait for one frame to find the
- * next.  A frame is read after its callee has named it, never before. */
-static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_seen(unsigned domain) {
-  const PyThreadState *thread = bursar_thread();
-  struct bursar_frames *frames = bursar_frames_at_hand;
-  if (BURSAR_UNLIKELY(frames->thread != thread))
-    return 0;
-  struct bursar_frame_seen *seen = frames->top;
-  const bursar_frame *frame = seen->frame;
-  if (BURSAR_UNLIKELY(frame != bursar_frame_top(thread)))
-    return 0;
-  const bursar_position position = bursar_frame_position(frame);
-  const bursar_frame *caller = bursar_frame_caller(frame);
+/* Is all that is below a live frame as it was?  The addresses come from what was seen and not from the chain, which only
+ * confirms them: so the processor need not wait for one frame to find the next.  A frame is read after its callee has named
+ * it, never before. */
+static inline __attribute__((always_inline)) bool bursar_frames_same_below(const struct bursar_frames *frames,
+                                                                           const struct bursar_frame_seen *seen) {
+  const bursar_frame *caller = bursar_frame_caller(seen->frame);
   for (;; seen -= 2) { /* two frames at a time: the compiler unrolls no loop that has branches */
     if (caller != seen[-1].frame) {
       seen -= 1;
       break;
     }
     if (BURSAR_UNLIKELY(!bursar_frame_confirmed(&seen[-1], &caller)))
-      return 0;
+      return false;
     if (caller != seen[-2].frame) {
       seen -= 2;
       break;
     }
     if (BURSAR_UNLIKELY(!bursar_frame_confirmed(&seen[-2], &caller)))
-      return 0;
+      return false;
   }
-  if (BURSAR_UNLIKELY(caller) || BURSAR_UNLIKELY(seen != frames->bottom))
+  return BURSAR_LIKELY(!caller) && BURSAR_LIKELY(seen == frames->seen);
+}
+
+/* The tag of the stack that runs now; 0: ask bursar_frames_tag_near.
+ *
+ * Usually nothing has changed but the place in the innermost frame, and that place is known. */
+static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_seen(unsigned domain) {
+  const PyThreadState *thread = bursar_thread();
+  struct bursar_frames *frames = bursar_frames_at_hand;
+  if (BURSAR_UNLIKELY(frames->thread != thread))
+    return 0;
+  struct bursar_frame_seen *top = frames->top;
+  if (BURSAR_UNLIKELY(top->frame != bursar_frame_top(thread)))
+    return 0;
+  const bursar_position position = bursar_frame_position(top->frame);
+  if (!bursar_frames_same_below(frames, top))
     return 0;
   uint32_t tag;
-  if (position == frames->top->position) {
+  if (position == top->position) {
     tag = frames->tags[domain];
-    if (BURSAR_UNLIKELY(!tag))
+  } else {
+    uintptr_t place = bursar_frame_place(top->frame);
+    uint32_t depth = frames->depth, parent = frames->nodes[depth - 1];
+    const struct bursar_step *step = bursar_frames_step(place, parent);
+    if (BURSAR_UNLIKELY(!bursar_frames_step_is(step, place, parent))) {
       frames->confirmed = true;
-    return tag;
+      return 0;
+    }
+    top->position = position;
+    frames->nodes[depth] = step->node;
+    memcpy(frames->tags, step->tags, sizeof frames->tags);
+    tag = step->tags[domain];
   }
-  uintptr_t place = bursar_frame_place(frames->top->frame);
-  const struct bursar_step *step = bursar_frames_step(place, frames->parent);
-  if (BURSAR_UNLIKELY(step->place != place) || BURSAR_UNLIKELY(step->parent != frames->parent)) {
+  if (BURSAR_UNLIKELY(!tag))
     frames->confirmed = true;
+  return tag;
+}
+
+/* The same where one frame came, or went, or another took its place, and the frame below it may have moved on; 0: call
+ * bursar_frames_tag.  It changes nothing before it knows all, and calls nothing. */
+static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_near(unsigned domain) {
+  const PyThreadState *thread = bursar_thread();
+  struct bursar_frames *frames = bursar_frames_at_hand;
+  const bursar_frame *top = bursar_frame_top(thread);
+  struct bursar_frame_seen *below = frames->top; /* the frame below the one that came */
+  if (frames->thread != thread || frames->confirmed || !frames->depth || !top)
     return 0;
+  const bursar_frame *caller = bursar_frame_caller(top);
+  bool gone = false;
+  if (caller != below->frame) {
+    gone = top == (--below)->frame;
+    if (!gone && caller != below->frame)
+      return 0;
   }
-  frames->top->position = position;
-  *frames->node = step->node;
+  uint32_t at = (uint32_t)(below - frames->seen);
+  if (at <= frames->main_at || at + 1 >= frames->depth_max || !bursar_frames_same_below(frames, below))
+    return 0;
+  const bursar_position position = bursar_frame_position(below->frame);
+  uint32_t parent = frames->nodes[at - 1], node = frames->nodes[at];
+  const struct bursar_step *step;
+  if (gone || position != below->position) {
+    uintptr_t place = bursar_frame_place(below->frame);
+    step = bursar_frames_step(place, parent);
+    if (!bursar_frames_step_is(step, place, parent))
+      return 0;
+    node = step->node;
+  }
+  if (!gone) {
+    uintptr_t place = bursar_frame_place(top);
+    step = bursar_frames_step(place, node);
+    if (!bursar_frames_step_is(step, place, node))
+      return 0;
+    below[1] = (struct bursar_frame_seen){top, bursar_frame_position(top)};
+    frames->nodes[at + 1] = step->node;
+    frames->fingers[bursar_frames_finger(top)] = at + 1;
+  }
+  below->position = position;
+  frames->nodes[at] = node;
+  frames->depth = at + !gone;
+  frames->top = below + !gone;
   memcpy(frames->tags, step->tags, sizeof frames->tags);
-  tag = step->tags[domain];
+  uint32_t tag = step->tags[domain];
   if (BURSAR_UNLIKELY(!tag))
     frames->confirmed = true;
   return tag;
