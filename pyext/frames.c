@@ -33,7 +33,7 @@ static const bursar_frame **fresh; /* frames that were not seen before, innermos
 static uint32_t fresh_max;
 
 static const PyThreadState *main_thread;
-static const PyObject *main_globals;
+const PyObject *bursar_frames_main_globals;
 static uint32_t main_depth; /* where the frame of __main__ is in its thread's stack; 0: not seen */
 
 /* --- the stacks of threads -------------------------------------------------------------------------------------------- */
@@ -193,12 +193,6 @@ static inline struct bursar_step *step_of(const bursar_frame *frame, uint32_t pa
                                                                        : step_looked_up(step, frame, place, parent);
 }
 
-/* A module's frame, that is: the functions of __main__ are also called by what comes after it, exit handlers above all. */
-static bool is_main(const bursar_frame *frame) {
-  const PyCodeObject *code = bursar_frame_code(frame);
-  return code && bursar_frame_globals(frame) == main_globals && !(code->co_flags & CO_OPTIMIZED);
-}
-
 static bool is_shutdown(const bursar_frame *frame) {
   static const char name[] = "_shutdown";
   const PyCodeObject *code = bursar_frame_code(frame);
@@ -234,7 +228,7 @@ static void follow_main(const struct stack *stack, const struct change *change, 
   const bursar_frame *frame = NULL;
   for (uint32_t at = change->first; at <= depth && !found; at++) {
     frame = at <= change->kept ? stack->hot.seen[at].frame : fresh[change->fresh - (at - change->kept)];
-    if (is_main(frame))
+    if (bursar_frame_is_main(frame))
       found = at;
   }
   if (found && !main_depth)
@@ -312,7 +306,7 @@ uint32_t bursar_frames_tag(unsigned domain) {
 
 void bursar_frames_start(const PyThreadState *thread, const PyObject *globals) {
   main_thread = thread;
-  main_globals = globals;
+  bursar_frames_main_globals = globals;
   main_depth = 0;
 }
 

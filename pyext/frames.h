@@ -43,11 +43,18 @@ struct bursar_step {
 #define BURSAR_STEPS 1024u
 
 extern struct bursar_frames *bursar_frames_at_hand;
+extern const PyObject *bursar_frames_main_globals;
 extern struct bursar_step bursar_frames_steps[BURSAR_STEPS];
 
 static inline struct bursar_step *bursar_frames_step(uintptr_t place, uint32_t parent) {
   return &bursar_frames_steps[(place ^ (uintptr_t)parent << 40) * 0x9E3779B97F4A7C15ull >>
                               54]; /* BURSAR_STEPS is 2^10 */
+}
+
+/* A module's frame, that is: the functions of __main__ are also called by what comes after it, exit handlers above all. */
+static inline bool bursar_frame_is_main(const bursar_frame *frame) {
+  const PyCodeObject *code = bursar_frame_code(frame);
+  return code && bursar_frame_globals(frame) == bursar_frames_main_globals && !(code->co_flags & CO_OPTIMIZED);
 }
 
 static inline uint32_t bursar_frames_finger(const bursar_frame *frame) {
@@ -141,7 +148,10 @@ static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_near(uns
       return 0;
   }
   uint32_t at = (uint32_t)(below - frames->seen);
-  if (at <= frames->main_at || at + 1 >= frames->depth_max || !bursar_frames_same_below(frames, below))
+  if (at + 1 >= frames->depth_max || !bursar_frames_same_below(frames, below))
+    return 0;
+  /* Whether __main__ goes on: its frame is further down, or here it is. */
+  if (at <= frames->main_at && (at < frames->main_at || !bursar_frame_is_main(below->frame)))
     return 0;
   const bursar_position position = bursar_frame_position(below->frame);
   uint32_t parent = frames->nodes[at - 1], node = frames->nodes[at];
