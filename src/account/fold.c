@@ -33,37 +33,34 @@ void bursar_fold_start(void) {
 
 /* --- weights ---------------------------------------------------------------------------------------------------------- */
 
-struct totals {
+/* By how much a part is multiplied to be a share. */
+struct scales {
   double live, peak, bytes, allocs;
 };
 
-static unsigned bits_of_share(uint64_t part, double whole) {
-  double share = whole > 0 ? (double)part / whole * (double)(1ull << WEIGHTS) : 0;
-  if (share < 1)
-    return 0;
-  unsigned bits = 64u - (unsigned)__builtin_clzll((uint64_t)share);
-  return bits > WEIGHTS ? WEIGHTS : bits;
-}
+static double scale_of(double whole) { return whole > 0 ? (double)(1ull << WEIGHTS) / whole : 0; }
 
-static unsigned weight(uint32_t index, const struct totals *totals) {
+static unsigned weight(uint32_t index, const struct scales *scales) {
   struct bursar_site *site = &bursar_account.sites[index];
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site); /* peak_bytes is then what it held at the peak */
-  unsigned parts[] = {bits_of_share(bursar_stacks_sites_now(site).bytes, totals->live),
-                      bits_of_share(site->peak_bytes, totals->peak), bits_of_share(site->alloc_bytes, totals->bytes),
-                      bits_of_share(site->allocs, totals->allocs)};
-  unsigned most = 0;
-  for (unsigned i = 0; i < 4; i++)
-    most = parts[i] > most ? parts[i] : most;
-  return most;
+  double most = (double)bursar_stacks_sites_now(site).bytes * scales->live;
+  double others[] = {(double)site->peak_bytes * scales->peak, (double)site->alloc_bytes * scales->bytes,
+                     (double)site->allocs * scales->allocs};
+  for (unsigned i = 0; i < 3; i++)
+    most = others[i] > most ? others[i] : most;
+  if (most < 1)
+    return 0;
+  unsigned bits = 64u - (unsigned)__builtin_clzll((uint64_t)most);
+  return bits > WEIGHTS ? WEIGHTS : bits;
 }
 
 /* The weight up to which three quarters of all sites are; they are folded. */
-static unsigned light(const struct totals *totals) {
+static unsigned light(const struct scales *scales) {
   uint32_t by_weight[WEIGHTS + 1] = {0}, all = 0, below = 0;
   for (uint32_t i = ROOT_SITES; i < counts()->sites; i++)
     if (!vacant(i)) {
-      by_weight[weight(i, totals)]++;
+      by_weight[weight(i, scales)]++;
       all++;
     }
   unsigned bits = 0;
@@ -112,7 +109,7 @@ static bool move_out(uint32_t index) {
 
 /* Callers have smaller indices: one way through the nodes, from the last to the first, meets each site after all that was
  * folded into it. */
-static uint32_t fold_below(unsigned bits, const struct totals *totals) {
+static uint32_t fold_below(unsigned bits, const struct scales *scales) {
   uint32_t folded = 0;
   for (uint32_t i = ROOT_SITES; i < counts()->sites; i++)
     if (!vacant(i)) {
@@ -124,7 +121,7 @@ static uint32_t fold_below(unsigned bits, const struct totals *totals) {
       continue;
     for (uint32_t site = first_of[node], next; site; site = next) {
       next = next_of[site];
-      if (weight(site, totals) <= bits)
+      if (weight(site, scales) <= bits)
         folded += move_out(site);
     }
   }
@@ -184,11 +181,11 @@ static void renumber_blocks(void) {
 
 static uint32_t fold(void) {
   struct bursar_tally all = bursar_account_totals();
-  struct totals totals = {(double)bursar_account_live(), (double)BURSAR_BOOKS->peak, (double)all.alloc_bytes,
-                          (double)all.allocs};
+  struct scales scales = {scale_of((double)bursar_account_live()), scale_of((double)BURSAR_BOOKS->peak),
+                          scale_of((double)all.alloc_bytes), scale_of((double)all.allocs)};
   counts()->folding = 1;
   BURSAR_IN_ORDER();
-  uint32_t folded = fold_below(light(&totals), &totals);
+  uint32_t folded = fold_below(light(&scales), &scales);
   drop_records();
   renumber_blocks();
   compact_nodes();
