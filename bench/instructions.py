@@ -40,8 +40,8 @@ STATES = {
     "exact": "the exact account is on",
 }
 # The most that an event may cost in the state `exact`, in instructions; `off` and `imported` may cost exactly nothing.
-# Measured on 3.10 to 3.13 at most 188, 2201, 120, 213, 420 and 198; the rest is for another day's compiler.
-BOUNDS: dict[str, float] = {"pair": 210, "deep": 2450, "keep": 140, "moved": 240, "lines": 465, "calls": 220}
+# Measured on 3.10 to 3.13 at most 168, 1575, 103, 215, 384 and 174; the rest is for another day's compiler.
+BOUNDS: dict[str, float] = {"pair": 185, "deep": 1750, "keep": 120, "moved": 240, "lines": 425, "calls": 195}
 
 # What to do comes on stdin, so that all runs start alike: an argument of another text is another path through dicts.
 # Of each size that is allocated in the loops whole pools are held and every second block is freed, so that no pool of
