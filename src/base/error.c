@@ -1,5 +1,7 @@
 #include "base/error.h"
 
+#include "base/escape.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -13,14 +15,7 @@ int bursar_error_set(struct bursar_error *error, int status, const char *format,
   va_end(args);
 
   /* A file name may hold anything; a terminal must only ever see text. */
-  size_t out = 0;
-  for (const unsigned char *in = (const unsigned char *)raw; *in && out + 5 < sizeof error->text; in++) {
-    if (*in < 0x20 || *in == 0x7f)
-      out += (size_t)snprintf(error->text + out, sizeof error->text - out, "\\x%02x", *in);
-    else
-      error->text[out++] = (char)*in;
-  }
-  error->text[out] = 0;
+  bursar_escape_terminal_into(error->text, sizeof error->text, raw);
   error->status = status;
   return status;
 }

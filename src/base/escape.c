@@ -85,6 +85,19 @@ size_t bursar_escape_terminal(struct bursar_buffer *out, struct bursar_text text
   return columns;
 }
 
+void bursar_escape_terminal_into(char *out, size_t room, const char *text) {
+  size_t length = strlen(text), used = 0;
+  for (size_t i = 0; i < length;) {
+    struct cell cell;
+    i += next_cell((const unsigned char *)text + i, length - i, &cell);
+    if (used + cell.length >= room)
+      break;
+    memcpy(out + used, cell.bytes, cell.length);
+    used += cell.length;
+  }
+  out[used] = 0;
+}
+
 size_t bursar_escape_columns(struct bursar_text text) {
   const unsigned char *at = (const unsigned char *)text.bytes;
   size_t columns = 0;

@@ -21,6 +21,8 @@ struct bursar_text {
 /* For a terminal or a text file: control characters, line breaks, direction marks and broken bytes become \xNN or
  * \u{NNNN}.  Returns the columns that the text takes. */
 size_t bursar_escape_terminal(struct bursar_buffer *out, struct bursar_text text);
+/* The same for a string, into an array, as far as whole characters fit; always terminated.  Safety class F. */
+void bursar_escape_terminal_into(char *out, size_t room, const char *text);
 /* The columns that it would take. */
 size_t bursar_escape_columns(struct bursar_text text);
 /* The same, cut to at most `columns` (in the middle, marked by an ellipsis). */

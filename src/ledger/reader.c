@@ -702,7 +702,8 @@ int bursar_reader_open(const char *path_or_pid, struct bursar_reader **out, stru
     return bursar_error_set(error, BURSAR_FAILED,
                             "cannot read %s: it belongs to another user; ask them, or read it as root", path_or_pid);
   if (fd < 0)
-    return bursar_error_set(error, BURSAR_FAILED, "cannot read %s: %s", path_or_pid, strerror(errno));
+    return bursar_error_set(error, BURSAR_FAILED, "cannot read %s: %s", path_or_pid[0] ? path_or_pid : "''",
+                            strerror(errno));
   int status = bursar_reader_open_fd(fd, path_or_pid, out, error);
   close(fd);
   return status;

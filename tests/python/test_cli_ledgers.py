@@ -45,6 +45,10 @@ def test_wrong_use_of_report(complains: Complains, whole: Path, words: list[str]
     assert line.startswith(f"bursar: {expected}")
 
 
+def test_no_name_is_shown_as_none(complains: Complains) -> None:
+    assert complains(1, "report", "") == "bursar: cannot read '': No such file or directory\n"
+
+
 def test_a_time_outside_the_run(complains: Complains, bursar: Run, whole: Path, facts: Facts) -> None:
     run = facts(whole)["run_s"]
     for words in (["--at", "99999"], ["--at", str(run + 1), "--format", "json"]):

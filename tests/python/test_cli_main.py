@@ -76,6 +76,7 @@ def test_wrong_use_is_one_line(complains: Complains, words: list[str], expected:
 def test_a_word_with_terminal_escapes_is_only_text(complains: Complains) -> None:
     assert "\\x1b]0;owned\\x07" in complains(2, "\x1b]0;owned\x07")
     assert "a\\x0ab" in complains(2, "run", "a\nb")
+    assert "no verb '\\u{9b}31m\\u{202e}\\xff': " in complains(2, "\x9b31m\u202e\udcff")
 
 
 def test_a_closed_stdout_is_said(bursar: Run) -> None:

@@ -74,6 +74,18 @@ static void test_terminal(void) {
   cuts("\x1b\x1b\x1b\x1b", 7, "\xe2\x80\xa6\\x1b");
 }
 
+static void test_into(void) {
+  char out[12];
+  bursar_escape_terminal_into(out, sizeof out, "a\xc2\x9b\xff");
+  SAME(out, "a\\u{9b}\\xff");
+  bursar_escape_terminal_into(out, sizeof out - 1, "a\xc2\x9b\xff");
+  SAME(out, "a\\u{9b}");
+  bursar_escape_terminal_into(out, sizeof out, "caf\xc3\xa9 \xe2\x80\xa6\xe2\x80\xa6");
+  SAME(out, "caf\xc3\xa9 \xe2\x80\xa6");
+  bursar_escape_terminal_into(out, 1, "a");
+  SAME(out, "");
+}
+
 static void test_markup(void) {
   GIVES(HTML, "<script>alert('x')&\"`", "&#60;script&#62;alert(&#39;x&#39;)&#38;&#34;&#96;");
   GIVES(HTML,
@@ -150,6 +162,7 @@ static void test_index(void) {
 
 int main(void) {
   test_terminal();
+  test_into();
   test_markup();
   test_buffer();
   test_index();
