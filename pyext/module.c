@@ -127,7 +127,10 @@ static int register_handlers(void) {
 }
 
 static PyObject *raise_error(const struct bursar_error *error) {
-  PyErr_SetString(error->status == BURSAR_MISUSE ? PyExc_ValueError : PyExc_RuntimeError, error->text);
+  PyObject *text = PyUnicode_DecodeUTF8(error->text, (Py_ssize_t)strlen(error->text), "backslashreplace");
+  if (text)
+    PyErr_SetObject(error->status == BURSAR_MISUSE ? PyExc_ValueError : PyExc_RuntimeError, text);
+  Py_XDECREF(text);
   return NULL;
 }
 
@@ -141,26 +144,51 @@ static bool in_main_interpreter(void) {
 
 /* --- functions ---------------------------------------------------------------------------------------------------------- */
 
+/* An "O&" converter: bytes of the path, as the file system has it, for str, bytes and os.PathLike; NULL for None. */
+static int path_or_none(PyObject *object, void *out) {
+  if (object != Py_None)
+    return PyUnicode_FSConverter(object, out);
+  *(PyObject **)out = NULL;
+  return 1;
+}
+
+static PyObject *path_object(const char *path) {
+  if (path)
+    return PyUnicode_DecodeFSDefault(path);
+  Py_RETURN_NONE;
+}
+
 static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs) {
   static char *names[] = {"path", "cap", "within", "follow", NULL};
-  const char *path;
+  PyObject *given = NULL;
   unsigned long long cap = 0;
   unsigned int within = 1;
   int follow = 0;
   struct bursar_error error = {0};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$KIp:start", names, &path, &cap, &within, &follow) ||
-      !in_main_interpreter())
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$KIp:start", names, PyUnicode_FSConverter, &given, &cap, &within,
+                                   &follow))
     return NULL;
-  if (register_handlers() != 0)
-    return PyErr_NoMemory();
+  const char *path = PyBytes_AS_STRING(given);
+  PyObject *result = NULL;
+  if (!in_main_interpreter())
+    goto out;
+  if (register_handlers() != 0) {
+    PyErr_NoMemory();
+    goto out;
+  }
   remember_stderr();
-  if (open_books(path, cap, within, BURSAR_PHASE_MAIN, 0, &error) != 0)
-    return raise_error(&error);
+  if (open_books(path, cap, within, BURSAR_PHASE_MAIN, 0, &error) != 0) {
+    raise_error(&error);
+    goto out;
+  }
   process.follow = follow != 0;
   process.under_run = false;
   process.boot = (struct bursar_boot){.cap = cap, .within = within};
   snprintf(process.boot.path, sizeof process.boot.path, "%s", path);
-  Py_RETURN_NONE;
+  result = Py_NewRef(Py_None);
+out:
+  Py_DECREF(given);
+  return result;
 }
 
 static PyObject *bursar_stop(PyObject *module, PyObject *unused) {
@@ -173,20 +201,23 @@ static PyObject *bursar_stop(PyObject *module, PyObject *unused) {
 
 static PyObject *bursar_status(PyObject *module, PyObject *unused) {
   bool on = bursar_account.active;
-  return Py_BuildValue("{s:s,s:z,s:i,s:z}", "mode", on ? "exact" : "off", "path", process.pid ? process.path : NULL,
-                       "pid", (int)process.pid, "broken", process.broken);
+  return Py_BuildValue("{s:s,s:N,s:i,s:z}", "mode", on ? "exact" : "off", "path",
+                       path_object(process.pid ? process.path : NULL), "pid", (int)process.pid, "broken",
+                       process.broken);
 }
 
 static PyObject *bursar_create(PyObject *module, PyObject *args) {
-  const char *path;
+  PyObject *given = NULL;
   int force;
   struct bursar_place place;
   struct bursar_error error = {0};
-  if (!PyArg_ParseTuple(args, "zp:create", &path, &force))
+  if (!PyArg_ParseTuple(args, "O&p:create", path_or_none, &given, &force))
     return NULL;
-  if (bursar_place_create(path, force != 0, "python", &place, &error) != 0)
+  int status = bursar_place_create(given ? PyBytes_AS_STRING(given) : NULL, force != 0, "python", &place, &error);
+  Py_XDECREF(given);
+  if (status != 0)
     return raise_error(&error);
-  PyObject *result = PyUnicode_DecodeFSDefault(place.path);
+  PyObject *result = path_object(place.path);
   bursar_place_close(&place);
   return result;
 }
@@ -312,12 +343,14 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
 }
 
 static PyObject *bursar_ledger_summary(PyObject *module, PyObject *args) {
-  const char *path;
+  PyObject *path = NULL;
   int fd;
   struct bursar_error error = {0};
-  if (!PyArg_ParseTuple(args, "si:ledger_summary", &path, &fd))
+  if (!PyArg_ParseTuple(args, "O&i:ledger_summary", PyUnicode_FSConverter, &path, &fd))
     return NULL;
-  if (bursar_summary_print(path, fd, &error) != 0)
+  int status = bursar_summary_print(PyBytes_AS_STRING(path), fd, &error);
+  Py_DECREF(path);
+  if (status != 0)
     return raise_error(&error);
   Py_RETURN_NONE;
 }

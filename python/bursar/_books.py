@@ -17,6 +17,9 @@ from . import _bursar
 
 _EXISTING = ("exact",)
 _LATER = ("sample", "count")
+_LEAST_CAP = 2 << 20
+_GREATEST_CAP = 4 << 30
+_MOST_WITHIN = 1024
 
 # Owners of open books.
 _NOBODY = 0  # there are none, or `bursar run` keeps them
@@ -48,8 +51,13 @@ def is_open() -> bool:
     return _bursar.live_bytes() >= 0
 
 
-def _open(owner: int, path: str | None, force: bool, cap: int, within: int, follow: bool) -> None:
-    _bursar.start(_bursar.create(path, force), cap=cap, within=within, follow=follow)
+def _open(owner: int, path: str | bytes | None, force: bool, cap: int, within: int, follow: bool) -> None:
+    made = _bursar.create(path, force)
+    try:
+        _bursar.start(made, cap=cap, within=within, follow=follow)
+    except BaseException:
+        os.unlink(made)  # nobody will write it
+        raise
     _state.owner = owner
     if not _state.at_exit:
         _state.at_exit = True
@@ -70,15 +78,19 @@ def _close_own() -> None:
             _close()
 
 
-def _check_mode(mode: str) -> None:
+def _check(mode: str, cap: int, within: int) -> None:
     if mode not in _EXISTING + _LATER:
         raise ValueError(f"unknown mode {mode!r}: use mode='exact'")
+    if cap != 0 and not _LEAST_CAP <= cap <= _GREATEST_CAP:
+        raise ValueError(f"cap={cap} is no size for a ledger: from {_LEAST_CAP} (2 MiB) to {_GREATEST_CAP} (4 GiB)")
+    if not 1 <= within <= _MOST_WITHIN:
+        raise ValueError(f"temporary_within={within} is no number of allocations from 1 to {_MOST_WITHIN}")
 
 
 def start(
     mode: str = "exact",
     *,
-    output: str | os.PathLike[str] | None = None,
+    output: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
     force: bool = False,
     cap: int = 0,
     temporary_within: int = 1,
@@ -90,17 +102,17 @@ def start(
     output: the ledger file; None: one in the default place ($BURSAR_DIR, else $XDG_RUNTIME_DIR/bursar, else the
         temp directory), where `bursar ls` finds it.
     force: replace an existing ledger at output (never a file that is no ledger).
-    cap: the greatest size of the ledger in bytes; 0: 64 MiB.
-    temporary_within: a block freed before its thread's next that many allocations counts as temporary.
+    cap: the greatest size of the ledger in bytes, from 2 MiB to 4 GiB; 0: 64 MiB.
+    temporary_within: a block freed before its thread's next that many allocations, 1 to 1024, counts as temporary.
     follow_fork: forked children keep books of their own, in OUTPUT.PID.
 
     Under `bursar run` this changes nothing; where another mode is asked for, it says so in one warning.  Blocks
     allocated before are not known to the books.  Source: the allocator hooks of PEP 445.
 
-    ValueError: such a mode does not exist, or output may not be written (it exists and is no ledger, or force is not
-    given).  RuntimeError: the books are open already elsewhere, or the ledger cannot be made.
+    ValueError: such a mode does not exist, or a number is out of its range.  RuntimeError: the books are open already
+    elsewhere, or the ledger cannot be made (there is one and force is not given, or output is something else).
     """
-    _check_mode(mode)
+    _check(mode, cap, temporary_within)
     path = None if output is None else os.fspath(output)
     with _state.lock:
         if is_open() and _state.owner == _NOBODY:

@@ -28,6 +28,8 @@
 #define BURSAR_EXTENT_MIN 65536u /* also the size of the smallest ledger */
 #define BURSAR_EXTENTS_MAX 4096u /* entries of the directory page */
 #define BURSAR_CAP_DEFAULT (64u << 20)
+#define BURSAR_CAP_MIN (32u * BURSAR_EXTENT_MIN)
+#define BURSAR_CAP_MAX (1ull << 32)
 
 /* Offsets of the head pages in extent 0. */
 #define BURSAR_AT_HEADER 0u

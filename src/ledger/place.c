@@ -604,7 +604,7 @@ static int create_default(const char *program, struct bursar_place *place, struc
   return BURSAR_OK;
 }
 
-/* May what is at the spot now be replaced?  BURSAR_OK: it is a ledger of no running process, and `was` says which. */
+/* May what is at the spot now be replaced?  BURSAR_OK: it is a ledger that no process writes to, and `was` says which. */
 static int may_replace(const struct spot *spot, const char *out, bool force, struct bursar_place_entry *was,
                        struct bursar_error *error) {
   struct stat is;
@@ -626,13 +626,15 @@ static int may_replace(const struct spot *spot, const char *out, bool force, str
     return bursar_error_set(error, BURSAR_FAILED,
                             "%.800s exists and cannot be read: %s: choose another name for the ledger", out,
                             strerror(-result));
-  if (was->live && was->state != BURSAR_PLACE_NEWER)
+  /* Books that were stopped are mapped until the next start, and nobody writes to them. */
+  if (was->live && was->state != BURSAR_PLACE_NEWER && was->state != BURSAR_PLACE_STOPPED)
     return bursar_error_set(error, BURSAR_FAILED,
                             "%.800s is the ledger of process %d, which is running: choose another name", out,
                             (int)was->pid);
   if (!force)
-    return bursar_error_set(error, BURSAR_FAILED, "%.800s exists: replace that ledger with -f, or choose another name",
-                            out);
+    return bursar_error_set(
+        error, BURSAR_FAILED,
+        "%.800s exists: replace that ledger with -f (from Python: force=True), or choose another name", out);
   return BURSAR_OK;
 }
 

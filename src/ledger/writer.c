@@ -92,8 +92,7 @@ int bursar_writer_open(struct bursar_writer *writer, const char *path, uint64_t 
   memcpy(writer->path, path, strlen(path) + 1);
   if (!cap)
     cap = BURSAR_CAP_DEFAULT;
-  if (cap < 32u * BURSAR_EXTENT_MIN)
-    cap = 32u * BURSAR_EXTENT_MIN;
+  cap = cap < BURSAR_CAP_MIN ? BURSAR_CAP_MIN : cap > BURSAR_CAP_MAX ? BURSAR_CAP_MAX : cap;
 
   int status = BURSAR_FAILED;
   int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);

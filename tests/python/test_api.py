@@ -132,6 +132,85 @@ def test_start_replaces_a_ledger_only_by_force_and_never_another_file(
     assert mine.read_text() == "mine"
 
 
+def test_stopped_books_may_be_replaced_at_once(
+    program: Program, ledger: Path, facts: Callable[[Path], dict[str, Any]]
+) -> None:
+    program(
+        HEAD + "for size in (1, 2, 3):\n"
+        "    bursar.start(output=sys.argv[1], force=True)\n"
+        "    kept = bytearray(size << 20)\n"
+        "    try: bursar.start(output=sys.argv[1] + '.2', force=True)\n"
+        "    except RuntimeError: pass\n"
+        "    bursar.stop()\n",
+        ledger,
+    )
+    assert 3 << 20 <= facts(ledger)["peak_bytes"] < 4 << 20
+    assert [path.name for path in ledger.parent.glob(ledger.name + "*")] == [ledger.name]
+
+
+@pytest.mark.parametrize("path", ["b'bytes.bursar'", "pathlib.Path('path.bursar')", "os.fsdecode(b'\\xff.bursar')"])
+def test_a_ledger_of_any_name(program: Program, path: str) -> None:
+    done = program(
+        HEAD + f"import pathlib\nbursar.start(output={path})\n"
+        "where = _bursar.status()['path']\n"
+        f"assert os.fspath(where) == os.path.join(os.getcwd(), os.fsdecode({path}))\n"
+        "try: bursar.start(output='other')\n"
+        "except RuntimeError as error: print(ascii(str(error)))\n"
+        "bursar.stop()\n"
+        f"try: bursar.start(output={path})\n"
+        "except RuntimeError as error: print(os.path.exists(where), '\\n' not in str(error))\n"
+    )
+    first, second = done.stdout.splitlines()
+    assert "the books are open already, in " in first
+    assert second == "True True"
+
+
+def test_a_default_place_of_any_name(program: Program, tmp_path: Path) -> None:
+    done = program(
+        HEAD + "os.environb[b'BURSAR_DIR'] = os.getcwdb() + b'/\\xff'\n"
+        "with bursar.track() as t: kept = bytes(1000)\n"
+        "print(t.live_bytes >= 1000)\n"
+    )
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("cap=-1", "cap=-1 is no size for a ledger: from 2097152 (2 MiB) to 4294967296 (4 GiB)"),
+        ("cap=1000", "cap=1000 is no size for a ledger: from "),
+        ("cap=2**64", "cap=18446744073709551616 is no size for a ledger: from "),
+        ("temporary_within=0", "temporary_within=0 is no number of allocations from 1 to 1024"),
+        ("temporary_within=1025", "temporary_within=1025 is no number of allocations from 1 to 1024"),
+    ],
+)
+def test_a_number_out_of_its_range(program: Program, arguments: str, said: str) -> None:
+    done = program(
+        HEAD + f"try: bursar.start(output='x.bursar', {arguments})\n"
+        "except ValueError as error: print(error)\n"
+        "print(os.path.exists('x.bursar'))\n"
+    )
+    line, left = done.stdout.splitlines()
+    assert line.startswith(said)
+    assert left == "False"
+
+
+@pytest.mark.parametrize("cap", [2 << 20, 4 << 30])
+def test_the_least_and_the_greatest_ledger(
+    program: Program, ledger: Path, facts: Callable[[Path], dict[str, Any]], cap: int
+) -> None:
+    program(HEAD + f"bursar.start(output=sys.argv[1], cap={cap})\nkept = bytearray(3 << 20)\n", ledger)
+    assert 3 << 20 <= facts(ledger)["peak_bytes"] < 4 << 20
+
+
+def test_no_ledger_is_left_where_the_books_cannot_be_opened(program: Program) -> None:
+    done = program(
+        HEAD + "try: bursar.start(output='x.bursar', cap=3e6)\n"
+        "except TypeError: print(os.path.exists('x.bursar'))\n"
+    )
+    assert done.stdout == "False\n"
+
+
 def test_under_run_start_changes_nothing(bursar: Any, tmp_path: Path, ledger: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -110,7 +110,8 @@ def test_a_ledger_is_replaced_by_force_alone(
     assert bursar("run", "-o", ledger, script).returncode == 0
     before = ledger.read_bytes()
     line = complains(1, "run", "-o", ledger, script)
-    assert line == f"bursar: {ledger} exists: replace that ledger with -f, or choose another name\n"
+    how = "replace that ledger with -f (from Python: force=True), or choose another name"
+    assert line == f"bursar: {ledger} exists: {how}\n"
     assert ledger.read_bytes() == before
 
     big = tmp_path / "big.py"

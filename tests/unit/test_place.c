@@ -144,6 +144,9 @@ static void what_force_replaces(void) {
   struct stat before;
   struct stat after;
   refused("new.bursar", true, "which is running");
+  uint32_t stopped = BURSAR_STATE_STOPPED;
+  poke("new.bursar", BURSAR_AT_COUNTS + offsetof(struct bursar_counts, state), &stopped, sizeof stopped);
+  refused("new.bursar", false, "replace that ledger with -f");
   end("new.bursar");
   refused("new.bursar", false, "replace that ledger with -f");
   EQ(stat("new.bursar", &before), 0);

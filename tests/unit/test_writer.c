@@ -219,7 +219,7 @@ static void test_cap(void) {
 
 /* Large caps have larger extents; the directory has room for all of them. */
 static void test_large_caps(void) {
-  static const uint64_t caps[] = {64u << 20, 128u << 20, 200u << 20, (uint64_t)1 << 30, (uint64_t)3 << 32};
+  static const uint64_t caps[] = {64u << 20, 128u << 20, 200u << 20, (uint64_t)1 << 30, (uint64_t)3 << 32, UINT64_MAX};
   for (unsigned i = 0; i < sizeof caps / sizeof *caps; i++) {
     account_model_open(&model, caps[i], 0);
     const struct bursar_header *header = bursar_account.writer.header;
