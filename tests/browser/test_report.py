@@ -4,6 +4,7 @@ The ledgers come from make_ledger.c, which prints what is true of them; `page.bu
 
 import functools
 import http.server
+import itertools
 import json
 import os
 import re
@@ -240,6 +241,43 @@ def test_any_time_can_be_gone_to(make: Callable[..., Report], open_page: Callabl
     tick = page.evaluate("bursarPage.points[bursarPage.point].tick")
     assert 170 < tick < 190 and total(page) == truth[tick]
     assert page.get_attribute("[data-weight=time]", "aria-pressed") == "true"
+
+
+def test_a_step_is_no_ramp(make: Callable[..., Report], open_page: Callable[..., Page]) -> None:
+    """What was held at a point is drawn, and shown where one points at, until the next one."""
+    page = open_page(make(3000))
+    filled = page.evaluate(
+        """async () => {
+          const host = document.createElement("div");
+          host.style.cssText = "width: 600px; height: 200px";
+          document.body.append(host);
+          const points = [[0, 1], [1, 5], [2, 2]].map(([time, live], tick) => (
+            {time, live: [live * 2 ** 20], high: Math.max(live, 5) * 2 ** 20, tick, known: true}));
+          const {plot} = new bursarPage.timeline.constructor(host, {points, peak: null, domains: ["a"], on: {}});
+          await new Promise(requestAnimationFrame);
+          const {width, height} = plot.ctx.canvas;
+          const {data} = plot.ctx.getImageData(0, 0, width, height);
+          const alpha = (time, live) => data[3 + 4 * (Math.round(plot.valToPos(time, "x", true))
+            + width * Math.round(plot.valToPos(live * 2 ** 20, "y", true)))];
+          return [[0.93, 0.57], [0.93, 2.23], [1.13, 4.43], [1.87, 4.43], [1.87, 5.57]].map(([time, live]) => alpha(time, live) > 0);
+        }"""
+    )
+    assert filled == [True, False, True, True, False]
+
+    page = open_page(make(3000, "make_ledger_thin"))
+    page.click("[data-weight=time]")
+    settle(page)
+    known = page.evaluate("bursarPage.points.flatMap((point, index) => point.known ? [[index, point.time]] : [])")
+    box = page.locator("#timeline .u-over").bounding_box()
+    wide = (known[-1][1] - known[0][1]) / 100
+    pairs = [(index, here, after) for (index, here), (_, after) in itertools.pairwise(known) if after - here > wide]
+    assert len(pairs) > 2
+    for index, here, after in pairs:
+        x = page.evaluate("(time) => bursarPage.timeline.plot.valToPos(time, 'x')", here + 0.8 * (after - here))
+        page.mouse.click(box["x"] + x, box["y"] + 40)
+        settle(page)
+        shown = page.get_attribute("#timeline", "aria-valuenow")
+        assert shown == str(index)
 
 
 def test_a_thinned_history_goes_to_what_it_knows(make: Callable[..., Report], open_page: Callable[..., Page]) -> None:

@@ -23,6 +23,7 @@ class Timeline {
     const { points, domains } = this;
     const times = points.map((point) => point.time);
     const most = points.map((point) => Math.max(point.high, sum(point.live)));
+    // What was held at a point is held until the next one says otherwise: a step, and no ramp.
     // Stacked from the top: the whole first, so that each later area covers the part that is its own.
     const areas = domains.map((_, top) => points.map((point) => sum(point.live.slice(0, domains.length - top))));
     const series = domains.map((domain, top) => ({
@@ -30,9 +31,16 @@ class Timeline {
       width: top === 0 ? 1.5 : 0.5,
       fill: () => this.colour(`--domain-${domains.length - 1 - top}`),
       points: { show: false },
+      paths: uPlot.paths.stepped({ align: 1 }),
     }));
-    // What was held for a moment between two points, seen above the areas.
-    const between = { stroke: () => this.colour("--muted"), width: 1, dash: [2, 3], points: { show: false } };
+    // The most that was held between a point and the one before it, seen above the areas.
+    const between = {
+      stroke: () => this.colour("--muted"),
+      width: 1,
+      dash: [2, 3],
+      points: { show: false },
+      paths: uPlot.paths.stepped({ align: -1 }),
+    };
     const axis = {
       stroke: () => this.colour("--muted"),
       grid: { stroke: () => this.colour("--rule"), width: 1 },
@@ -135,30 +143,24 @@ class Timeline {
     this.plot.redraw(false, true);
   }
 
-  nearest(clientX, known) {
-    const box = this.plot.over.getBoundingClientRect();
-    const time = this.plot.posToVal(clientX - box.left, "x");
-    let best = 0;
-    let distance = Infinity;
-    this.points.forEach((point, index) => {
-      const away = Math.abs(point.time - time);
-      if (away < distance && (point.known || !known)) {
-        distance = away;
-        best = index;
-      }
-    });
+  /** The point that says what was held where the pointer is: the last one before it. */
+  under(clientX, known) {
+    const x = clientX - this.plot.over.getBoundingClientRect().left;
+    const time = this.plot.posToVal(x + REACH, "x");
     // The peak is what people aim for: a few pixels beside it are it.
-    if (this.peak && Math.abs(this.plot.valToPos(this.peak.time, "x") - (clientX - box.left)) < 5) {
+    if (this.peak && Math.abs(this.plot.valToPos(this.peak.time, "x") - x) < 5) {
       return this.points.findIndex((point) => point.tick === TICK_PEAK);
     }
-    return best;
+    const first = this.points.findIndex((point) => point.known || !known);
+    const found = this.points.findLastIndex((point) => point.time <= time && (point.known || !known));
+    return found < 0 ? first : found;
   }
 
   listen() {
     const { host } = this;
     const { over } = this.plot;
     let held = false;
-    const pick = (event) => this.on.pick(this.nearest(event.clientX, true));
+    const pick = (event) => this.on.pick(this.under(event.clientX, true));
     over.addEventListener("pointerdown", (event) => {
       held = true;
       over.setPointerCapture(event.pointerId);
@@ -166,7 +168,7 @@ class Timeline {
     });
     over.addEventListener("pointermove", (event) => {
       if (held) pick(event);
-      const point = this.points[this.nearest(event.clientX, false)];
+      const point = this.points[this.under(event.clientX, false)];
       this.on.hover(point, event.clientX, event.clientY);
     });
     for (const name of ["pointerup", "pointercancel"]) over.addEventListener(name, () => (held = false));
@@ -187,6 +189,7 @@ class Timeline {
   }
 }
 
+const REACH = 2; // pixels
 const TICK_PEAK = -1;
 const TICK_LAST = -2;
 
