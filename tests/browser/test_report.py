@@ -259,7 +259,8 @@ def test_a_step_is_no_ramp(make: Callable[..., Report], open_page: Callable[...,
           const {data} = plot.ctx.getImageData(0, 0, width, height);
           const alpha = (time, live) => data[3 + 4 * (Math.round(plot.valToPos(time, "x", true))
             + width * Math.round(plot.valToPos(live * 2 ** 20, "y", true)))];
-          return [[0.93, 0.57], [0.93, 2.23], [1.13, 4.43], [1.87, 4.43], [1.87, 5.57]].map(([time, live]) => alpha(time, live) > 0);
+          const places = [[0.93, 0.57], [0.93, 2.23], [1.13, 4.43], [1.87, 4.43], [1.87, 5.57]];
+          return places.map(([time, live]) => alpha(time, live) > 0);
         }"""
     )
     assert filled == [True, False, True, True, False]
@@ -399,9 +400,31 @@ def test_what_is_found_counts_no_byte_twice(make: Callable[..., Report], open_pa
     assert share and 50 < float(share[1]) <= 100
 
 
+@pytest.mark.parametrize("width", [1280, 1000, 380])
+def test_the_table_shows_each_line_number(
+    make: Callable[..., Report], open_page: Callable[..., Page], width: int
+) -> None:
+    page = open_page(make(3000), viewport={"width": width, "height": 900})
+    page.click("[data-weight=time]")
+    page.click("#tab-table")
+    settle(page)
+    cells = page.evaluate(
+        """() => [...document.querySelectorAll("#table tbody .where")].map((cell) => {
+          const text = cell.querySelector(".place").innerText.replace(/\\s/g, "");
+          const line = cell.querySelector(".line");
+          const name = cell.querySelector(".name").getBoundingClientRect().width;
+          return [line.innerText, text.includes(line.innerText), line.scrollWidth <= line.clientWidth,
+                  line.getBoundingClientRect().right < cell.getBoundingClientRect().right, name];
+        })"""
+    )
+    assert sum(bool(re.fullmatch(r":\d+", cell[0])) for cell in cells) > 10
+    assert all(seen for cell in cells for seen in cell[1:4])
+    assert min(cell[4] for cell in cells) > (100 if width == 380 else 200)
+
+
 def test_table_sorts(make: Callable[..., Report], open_page: Callable[..., Page]) -> None:
     report = make(3000)
-    page = open_page(report)
+    page = open_page(report, viewport={"width": 1600, "height": 900})  # where there is room for all columns
     page.click("#tab-table")
     rows = "bursarPage.table.rows"
     assert page.evaluate(f"{rows}.reduce((sum, row) => sum + row.peak, 0)") == report.truth["peak_bytes"]

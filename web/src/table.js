@@ -202,7 +202,7 @@ class Table {
       { scope: "row", class: "where" },
       make("span", { class: `dot ${KIND_CSS[tree.kind(row.node)]}`, "aria-hidden": "true" }),
       make("span", { class: "name", title: shorten(tree.fullPlace(row.node) || title, 400) }, title),
-      make("span", { class: "place" }, [[place, via].filter(Boolean).join(" "), many].filter(Boolean).join(" · ")),
+      make("span", { class: "place" }, ...placeParts(place, via, many)),
     );
     const cells = COLUMNS.map(({ key, show }) => {
       const css = `number column-${key}${key === this.weightName ? " current" : ""}`;
@@ -253,6 +253,17 @@ class Table {
       this.on.open(this.rows[this.active]);
     }
   }
+}
+
+/** In a narrow column the file and the rest are cut, and the line number is not. */
+function placeParts(place, via, many) {
+  const [, file, line] = /^(.*?)(:\d+)?$/s.exec(place);
+  const rest = [place && via ? ` ${via}` : via, many].filter(Boolean).join(" · ");
+  return [
+    make("span", { class: "file" }, file),
+    make("span", { class: "line" }, line ?? ""),
+    make("span", { class: "rest" }, place && !via && many ? ` · ${rest}` : rest),
+  ];
 }
 
 const KIND_CSS = ["own", "library", "standard", "root"];
