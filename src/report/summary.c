@@ -96,7 +96,7 @@ int bursar_summary_print(const char *ledger_path, int fd, struct bursar_error *e
   if (status != 0)
     return status;
   bursar_buffer_to(&out, fd, SUMMARY_MAX);
-  struct bursar_view view = {.model = model, .out = &out, .when = BURSAR_MODEL_PEAK};
+  struct bursar_view view = {.model = model, .out = &out, .when = BURSAR_MODEL_PEAK, .indent = 2};
   bursar_view_fit(&view, fd);
   status = bursar_model_choose(model, BURSAR_MODEL_PEAK, 0, error);
   if (status == 0)

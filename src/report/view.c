@@ -160,26 +160,62 @@ size_t bursar_view_place(const struct bursar_view *view, uint32_t node, size_t c
   return taken + fixed;
 }
 
+/* A frame of the machinery that runs an import: there are five for each, and they say nothing of who imports what. */
+static bool is_import_step(const struct bursar_model *model, uint32_t node) {
+  static const char start[] = "<frozen importlib.";
+  struct bursar_text file = bursar_model_file(model, node);
+  return file.bytes && file.length >= sizeof start - 1 && memcmp(file.bytes, start, sizeof start - 1) == 0;
+}
+
+/* The frame above, past the machinery; NONE where there is no other. */
+static uint32_t caller_of(const struct bursar_model *model, uint32_t node, bool *skipped) {
+  *skipped = false;
+  do {
+    node = bursar_model_is_root(node) ? node : model->nodes[node].parent;
+    if (bursar_model_is_root(node))
+      return BURSAR_READER_NONE;
+    *skipped = *skipped || is_import_step(model, node);
+  } while (is_import_step(model, node));
+  return node;
+}
+
+/* What the machinery allocates is told by who imported: "_compile_bytecode ← … ← shop.py:3". */
+static size_t print_import(const struct bursar_view *view, uint32_t node, uint32_t importer, size_t columns) {
+  size_t arrows = 7, room = (columns - arrows) * 2 / 5;
+  bursar_view_style(view, BURSAR_STYLE_BOLD);
+  size_t taken = bursar_escape_terminal_cut(view->out, bursar_model_function(view->model, node), room);
+  bursar_view_style(view, BURSAR_STYLE_PLAIN);
+  bursar_buffer_text(view->out, " " LEFT_ARROW " " ELLIPSIS " " LEFT_ARROW " ");
+  return taken + arrows + bursar_view_line(view, importer, columns - taken - arrows);
+}
+
 void bursar_view_stack(const struct bursar_view *view, uint32_t node, size_t columns) {
   const struct bursar_model *model = view->model;
-  size_t taken = bursar_view_place(view, node, columns);
+  bool skipped;
+  uint32_t caller = caller_of(model, node, &skipped);
+  size_t taken;
+  if (is_import_step(model, node) && caller != BURSAR_READER_NONE && columns >= 32) {
+    taken = print_import(view, node, caller, columns);
+    node = caller;
+  } else {
+    taken = bursar_view_place(view, node, columns);
+  }
   bursar_view_style(view, BURSAR_STYLE_DIM);
-  while (!bursar_model_is_root(node) && !bursar_model_is_root(model->nodes[node].parent)) {
-    uint32_t caller = model->nodes[node].parent;
+  while ((caller = caller_of(model, node, &skipped)) != BURSAR_READER_NONE) {
     struct bursar_text function = bursar_model_function(model, caller);
     struct bursar_text file = bursar_view_short(model, bursar_model_file(model, caller));
     struct bursar_text inner = bursar_view_short(model, bursar_model_file(model, node));
     bool same = inner.bytes == file.bytes && inner.length == file.length;
     char number[16];
     size_t digits = (size_t)print_number(number, model->nodes[caller].line);
-    size_t need = 3 + bursar_escape_columns(function) + digits +
+    size_t need = (skipped ? 7 : 3) + bursar_escape_columns(function) + digits +
                   (same || !file.bytes ? 0 : 1 + bursar_escape_columns(file));
     if (taken + need > columns) {
       if (taken + 4 <= columns)
         bursar_buffer_text(view->out, " " LEFT_ARROW " " ELLIPSIS);
       break;
     }
-    bursar_buffer_text(view->out, " " LEFT_ARROW " ");
+    bursar_buffer_text(view->out, skipped ? " " LEFT_ARROW " " ELLIPSIS " " LEFT_ARROW " " : " " LEFT_ARROW " ");
     bursar_escape_terminal(view->out, function);
     if (!same && file.bytes) {
       bursar_buffer_char(view->out, ' ');
@@ -195,6 +231,7 @@ void bursar_view_stack(const struct bursar_view *view, uint32_t node, size_t col
 /* --- the head ---------------------------------------------------------------------------------------------------- */
 
 static void warn(const struct bursar_view *view, const char *text) {
+  bursar_buffer_repeat(view->out, " ", view->indent);
   bursar_view_style(view, BURSAR_STYLE_WARN);
   bursar_buffer_format(view->out, "! %s", text);
   bursar_view_style(view, BURSAR_STYLE_PLAIN);

@@ -30,6 +30,7 @@ struct bursar_view {
   const struct bursar_model *model;
   struct bursar_buffer *out;
   unsigned width;
+  unsigned indent; /* of warnings */
   bool colour;
   enum bursar_model_when when;
 };

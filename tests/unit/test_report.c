@@ -244,6 +244,30 @@ static void test_views(void) {
   ledger_build_free(b);
 }
 
+/* What an import allocates names who imports, in 80 columns, and not five frames of the machinery. */
+static void test_imports(void) {
+  struct ledger_build *b = ledger_build_new();
+  static const char *const steps[] = {"_find_and_load", "_load_unlocked", "exec_module", "get_code"};
+  uint32_t node = ledger_build_node(b, BURSAR_NODE_MAIN, ledger_build_code(b, "<module>", "/app/shop.py", 1), 3);
+  for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+    node = ledger_build_node(b, node, ledger_build_code(b, steps[i], "<frozen importlib._bootstrap>", 1), 100);
+  uint32_t inner = ledger_build_node(b, node, ledger_build_code(b, "<module>", "/app/till.py", 1), 7);
+  uint32_t sites[] = {ledger_build_site(b, node, 0), ledger_build_site(b, inner, 0)};
+  ledger_build_tick(b, 1000, 0);
+  ledger_build_alloc(b, sites[0], 4096);
+  ledger_build_alloc(b, sites[1], 1024);
+  struct bursar_model *model = open_build(b);
+  char *text = print_view(model, BURSAR_VIEWS_TABLE, false, 80);
+  HAS(text, "  get_code \xe2\x86\x90 \xe2\x80\xa6 \xe2\x86\x90 /app/shop.py:3\n");
+  HAS(text, "  <module> /app/till.py:7 \xe2\x86\x90 \xe2\x80\xa6\n");
+  free(text);
+  text = print_view(model, BURSAR_VIEWS_TABLE, false, 120);
+  HAS(text, "  <module> /app/till.py:7 \xe2\x86\x90 \xe2\x80\xa6 \xe2\x86\x90 <module> /app/shop.py:3\n");
+  free(text);
+  bursar_model_free(model);
+  ledger_build_free(b);
+}
+
 /* Names that must be only text: in a terminal, in JSON. */
 static void test_hostile(void) {
   struct ledger_build *b = ledger_build_new();
@@ -431,6 +455,7 @@ static void test_source(void) {
 static void test_summary(void) {
   char path[] = "/tmp/bursar test-XXXXXX", text[4096] = "";
   struct ledger_build *b = ledger_build_example();
+  b->counts.folded_sites = 12;
   int from = ledger_build_file(b), to = mkstemp(path), ends[2];
   off_t at = 0;
   for (ssize_t got; (got = pread(from, text, sizeof text, at)) > 0; at += got)
@@ -442,6 +467,7 @@ static void test_summary(void) {
   OK(read(ends[0], text, sizeof text - 1) > 0, "it prints");
   HAS(text, "bursar: peak 162 KiB at 1.000 s");
   HAS(text, " 54.1 %  87.9 KiB  pandas/core/frame.py:120 merge \xe2\x86\x90 data.py:12");
+  HAS(text, "\n  ! to keep the ledger small, 12 light stacks are charged to their callers\n");
   HAS(text, "bursar report '/tmp/bursar test-");
   HAS(text, "' --format html -o report.html");
   unsigned lines = 0;
@@ -465,6 +491,7 @@ int main(void) {
   test_sort();
   test_remote_free();
   test_views();
+  test_imports();
   test_hostile();
   test_json();
   test_merging();
