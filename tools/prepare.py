@@ -30,7 +30,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "build": (("build",), ("build", "node")),
     "demo": (("build",), ("build", "node", "demo")),
     "test": (("build", "test"), ("build", "node", "test")),
-    "check": (("build", "test", "check"), ("build", "node", "test", "check", "wheel")),
+    "check": (("build", "test", "check"), ("build", "node", "test", "check", "suites", "wheel")),
     "wheel": (("build",), ("build", "node", "wheel", "core")),
 }
 
