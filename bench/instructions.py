@@ -98,8 +98,8 @@ result = globals()[case](int(count))
 print(*bursar._bursar.counters()[2:4] if state == "exact" else (0, 0), flush=True)
 os._exit(0)
 """
-# Whose blocks are counted. What pymalloc's free costs depends, by a few instructions, on where in an arena the block is,
-# and that differs by state. malloc's does not, so that `off` and `imported` can be held to nothing at all; but its
+# Whose blocks are counted. What pymalloc's free costs depends, by a few instructions, on where in an arena the block
+# is, and that differs by state. malloc's does not, so that `off` and `imported` can be held to nothing at all; but its
 # realloc looks at the neighbours, which costs one instruction or two by state, where a hook would cost thirty.
 ALLOCATORS_OF = {"off": "malloc", "imported": "malloc", "exact": "pymalloc"}
 OFF_ERROR = {"moved": 3}
@@ -232,10 +232,10 @@ def measure(
     def each(count: Count) -> Work:
         return (counted[replace(count, events=2 * events)] - counted[count]).each(events)
 
-    return {
-        state: {case: each(pairs[state, case][0]) - each(pairs[state, case][1]) for case in cases if (state, case) in pairs}
-        for state in states
-    }
+    added: dict[str, dict[str, Work]] = {state: {} for state in states}
+    for (state, case), (ours, none) in pairs.items():
+        added[state][case] = each(ours) - each(none)
+    return added
 
 
 def main() -> int:

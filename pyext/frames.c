@@ -66,7 +66,10 @@ static bool stack_grow(struct stack *stack, uint32_t depth) {
 }
 
 /* Makes the fast half fail until the next lookup. */
-static void distrust(struct stack *stack) { stack->hot.top = &unseen[1]; }
+static void distrust(struct stack *stack) {
+  stack->hot.top = &unseen[1];
+  stack->hot.confirmed = false;
+}
 
 static void forget(struct stack *stack) {
   memset(stack->hot.fingers, 0, sizeof stack->hot.fingers);
@@ -206,7 +209,8 @@ static bool waits_for_threads(const struct stack *stack, const struct change *ch
   if (!bursar_thread_has_company(main_thread))
     return false;
   for (uint32_t at = 1; at <= depth; at++) {
-    const bursar_frame *frame = at <= change->kept ? stack->hot.seen[at].frame : fresh[change->fresh - (at - change->kept)];
+    const bursar_frame *frame = at <= change->kept ? stack->hot.seen[at].frame
+                                                   : fresh[change->fresh - (at - change->kept)];
     if (bursar_frame_code(frame))
       return is_shutdown(frame);
   }
@@ -262,7 +266,8 @@ static bool update(struct stack *stack, const PyThreadState *thread, struct burs
     change.first = depth;
   *last = NULL;
   for (uint32_t at = change.first ? change.first : 1; at <= depth; at++) {
-    const bursar_frame *frame = at <= change.kept ? stack->hot.seen[at].frame : fresh[change.fresh - (at - change.kept)];
+    const bursar_frame *frame = at <= change.kept ? stack->hot.seen[at].frame
+                                                  : fresh[change.fresh - (at - change.kept)];
     *last = step_of(frame, stack->hot.nodes[at - 1]);
     stack->hot.nodes[at] = (*last)->node;
     stack->hot.seen[at] = (struct bursar_frame_seen){frame, bursar_frame_position(frame)};

@@ -4,7 +4,8 @@
 
 #define TOP_BYTES ((size_t)BURSAR_TOP_ENTRIES * sizeof(uint32_t *))
 #define LARGE_SHIFT 9
-#define LARGE_RECORDS ((1u << (BURSAR_LEAF_SHIFT - LARGE_SHIFT)) + 1) /* the last is for blocks that begin behind the one before */
+#define LARGE_RECORDS \
+  ((1u << (BURSAR_LEAF_SHIFT - LARGE_SHIFT)) + 1) /* the last is for blocks that begin behind the one before */
 #define CELL_BYTES ((size_t)BURSAR_LEAF_CELLS * sizeof(uint32_t))
 #define LARGE_AT (CELL_BYTES + BURSAR_LEAF_PAD * sizeof(uint32_t))
 #define LEAF_BYTES (LARGE_AT + LARGE_RECORDS * sizeof(struct large))
@@ -154,9 +155,7 @@ static struct large *large_in(uint32_t *leaf, const void *p) {
   return larges(leaf) + ((within + (1u << LARGE_SHIFT) - 1) >> LARGE_SHIFT);
 }
 
-static uint32_t back_of(const void *p) {
-  return (uint32_t)(-(uintptr_t)p & ((1u << LARGE_SHIFT) - 1)) >> 4;
-}
+static uint32_t back_of(const void *p) { return (uint32_t)(-(uintptr_t)p & ((1u << LARGE_SHIFT) - 1)) >> 4; }
 
 /* The record of the large block at p; NULL where there is none. */
 static struct large *large_find(const void *p) {

@@ -17,7 +17,7 @@
 _Static_assert(SLOT_BITS <= 32 - BURSAR_CELL_SHIFT, "a site has a cell's number");
 struct index_set {
   uint32_t *slots;
-  uint32_t size;   /* a power of two */
+  uint32_t size; /* a power of two */
   uint32_t used;
 };
 static struct index_set strings, codes, nodes, sites;
@@ -92,9 +92,9 @@ static bool set_ready(struct index_set *set, uint32_t index) {
 }
 
 /* The members with that hash; others may be among them. */
-#define SET_EACH(set, hash, index)                                                                         \
-  for (uint32_t at_ = (hash) & ((set).size - 1), index; (set).size && (set).slots[at_];                    \
-       at_ = (at_ + 1) & ((set).size - 1))                                                                 \
+#define SET_EACH(set, hash, index)                                                      \
+  for (uint32_t at_ = (hash) & ((set).size - 1), index; (set).size && (set).slots[at_]; \
+       at_ = (at_ + 1) & ((set).size - 1))                                              \
     if ((((set).slots[at_] ^ (hash)) >> SLOT_BITS) == 0 && (index = ((set).slots[at_] & SLOT_INDEX) - 1, true))
 
 static bool room(enum bursar_region region, uint64_t bytes) {

@@ -56,7 +56,8 @@ static const uint64_t sizes[] = {0,
                                  ((uint64_t)1 << 33) + 32};
 
 static uint64_t any_size(uint64_t *random) {
-  return model_below(random, 4) ? model_below(random, model_below(random, 8) ? 100 : 700) : sizes[model_below(random, sizeof sizes / sizeof *sizes)];
+  return model_below(random, 4) ? model_below(random, model_below(random, 8) ? 100 : 700)
+                                : sizes[model_below(random, sizeof sizes / sizeof *sizes)];
 }
 
 /* A free stretch of the row for so many bytes; 0 where the place that chance picked is taken. */
