@@ -4,7 +4,7 @@
  * plain memory of the calling thread; nothing is called that allocates, locks or runs Python.  Main GIL, class H.
  *
  * How frames look, by version:
- *   3.10         PyFrameObject; the position is f_lasti, -1 before the start
+ *   3.10         PyFrameObject; f_lasti is the unit, -1 before the start
  *   3.11, 3.12   _PyInterpreterFrame below tstate->cframe; prev_instr is one unit behind, may sit on a cache entry, and one
  *                before the code at the start; 3.12 puts an entry frame without a function on the C stack
  *   3.13         below tstate; instr_ptr is the instruction at work; f_executable is None on the C stack
@@ -37,23 +37,28 @@
 
   #define BURSAR_KNOWS_FRAMES 1
 typedef struct _frame bursar_frame;
-typedef intptr_t bursar_position;
+typedef uintptr_t bursar_position;
 
 static inline PyThreadState *bursar_thread(void) {
   return (PyThreadState *)__atomic_load_n((uintptr_t *)&_PyRuntime.gilstate.tstate_current._value, __ATOMIC_RELAXED);
 }
 static inline bursar_frame *bursar_frame_top(const PyThreadState *thread) { return thread->frame; }
 static inline bursar_frame *bursar_frame_caller(const bursar_frame *frame) { return frame->f_back; }
-static inline bursar_position bursar_frame_position(const bursar_frame *frame) { return frame->f_lasti; }
+/* A number that says both which code and where in it, as long as the code lives: frames are used again, for other code too.
+ * Not by the address of its bytes: code objects of one file share equal ones.  Code objects are 16-aligned and below 2^47,
+ * which leaves 21 bits for the unit, around the address. */
+static inline bursar_position bursar_frame_position(const bursar_frame *frame) {
+  uint64_t unit = (uint32_t)(frame->f_lasti + 1);
+  return (uintptr_t)frame->f_code ^ (unit << 47 | unit >> 17);
+}
 static inline PyCodeObject *bursar_frame_code(const bursar_frame *frame) { return frame->f_code; }
 static inline PyObject *bursar_frame_globals(const bursar_frame *frame) { return frame->f_globals; }
-/* A number that says both which code and where in it, as long as the code lives.  Not by the address of its bytes: code
- * objects of one file share equal ones.  Code objects are 16-aligned and below 2^47, which leaves 21 bits for the unit. */
-static inline uintptr_t bursar_frame_place(const bursar_frame *frame) {
-  return (uintptr_t)frame->f_code >> 4 << 21 | (uintptr_t)((uint32_t)(frame->f_lasti + 1) & 0x1fffff);
-}
+static inline uintptr_t bursar_frame_place(const bursar_frame *frame) { return bursar_frame_position(frame); }
 /* The code unit that a position stands for; -1 before the start. */
-static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position position) { return position; }
+static inline Py_ssize_t bursar_code_unit(PyCodeObject *code, bursar_position position) {
+  uint64_t unit = position ^ (uintptr_t)code;
+  return (Py_ssize_t)(uint32_t)(unit >> 47 | unit << 17) - 1;
+}
 static inline Py_ssize_t bursar_code_units(PyCodeObject *code) { return PyBytes_GET_SIZE(code->co_code) / 2; }
 
 #elif PY_VERSION_HEX < \
