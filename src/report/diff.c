@@ -126,6 +126,10 @@ static void print_ledger(const struct bursar_view *view, const char *label, cons
   bursar_buffer_text(view->out, "  ");
   bursar_escape_terminal(view->out, path);
   bursar_buffer_text(view->out, model->complete ? "\n" : "  (not complete)\n");
+  struct bursar_view own = *view;
+  own.model = model;
+  own.indent = 2;
+  bursar_view_warnings(&own);
 }
 
 void bursar_diff_print(const struct bursar_diff *diff, const struct bursar_view *view) {

@@ -369,6 +369,7 @@ static void test_merging(void) {
 static void test_diff(void) {
   struct ledger_build *b = ledger_build_example(), *c = ledger_build_example();
   c->now_ns = 3400000000;
+  c->counts.folded_sites = 3;
   ledger_build_alloc(c, 5, 200000);
   struct bursar_model *before = open_build(b), *after = open_build(c);
   struct bursar_diff diff;
@@ -387,6 +388,9 @@ static void test_diff(void) {
   bursar_buffer_init(&out, 1u << 20);
   bursar_diff_print(&diff, &view);
   HAS(out.data, "+128 KiB  68.4 KiB   196 KiB  python.obj  load data.py:12");
+  const char *warned =
+      strstr(out.data, "\n  ! to keep the ledger small, 3 light stacks are charged to their callers\npeak ");
+  OK(warned && warned > strstr(out.data, "\nafter "), "what is wrong with a ledger is said below it");
   bursar_buffer_free(&out);
   bursar_buffer_init(&out, 1u << 20);
   bursar_diff_write_json(&diff, &out);
