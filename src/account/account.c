@@ -12,7 +12,6 @@
 #include "base/pool.h"
 #include "prim/prim.h"
 
-#define CLOCK_SIZE 65536u /* blocks from here on look at the clock, so that no large change goes undated */
 #define MARKS 32
 
 struct bursar_account bursar_account;
@@ -167,6 +166,7 @@ void bursar_account_phase(enum bursar_phase phase) {
       c->main_began_ns = since_start();
     c->main_ended_ns = c->end_tick = 0; /* a prompt: what looked like the end was not */
   } else if (phase == BURSAR_PHASE_EXIT) {
+    bursar_journal_look();
     c->end_tick = bursar_journal_tick(BURSAR_TICK_END);
     c->main_ended_ns = since_start();
   }
@@ -307,12 +307,12 @@ static void retire(const void *p, struct bursar_record record, unsigned domain) 
     pause_gil();
   if (!bursar_account.active) /* the books broke off just now */
     return;
+  if (record.size > BURSAR_SMALL_MAX)
+    bursar_journal_look();
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
   note_temporary(p, site);
   bursar_hot_debit(site, intent_of(record.number, record.size), record.size, domain);
-  if (record.size >= CLOCK_SIZE)
-    bursar_journal_look();
 }
 
 /* Between events, when no site is on its way from a lookup to its booking. */
@@ -381,6 +381,13 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
     return;
   uint32_t number = tag >> BURSAR_CELL_SHIFT;
   struct bursar_site *site = &bursar_account.numbered[number];
+  if (size > BURSAR_SMALL_MAX || bursar_account.countdown < 0) { /* no large change goes undated */
+    bursar_journal_look();
+    if (bursar_account.writer.failed)
+      break_off();
+    if (!bursar_account.active)
+      return;
+  }
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
   if (bursar_hot_alloc(p, size, tag, domain)) /* it was only the epoch */
@@ -393,11 +400,6 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
     bursar_journal_touch(site);
   remember(p);
   bursar_hot_credit(site, intent_of(number, size), size, domain);
-  if (size >= CLOCK_SIZE) {
-    bursar_journal_look();
-    if (bursar_account.writer.failed)
-      break_off();
-  }
   after_event();
 }
 

@@ -44,7 +44,7 @@ struct bursar_account {
   struct bursar_site *numbered; /* sites - 1 */
   const void *last;             /* the block last allocated by the thread at hand; NULL once it is freed */
   int64_t trigger;      /* books.live above this is a new peak, of the run or of a mark; changed by atomic adds */
-  int32_t countdown;    /* frees until the clock is looked at */
+  int32_t countdown;    /* events until the clock is looked at */
   uint32_t within;      /* temporary: freed before so many more allocations of the thread */
   uint64_t plain_limit; /* sizes from 17 to 17 + this are booked inline */
   bool active;          /* the books are open */

@@ -59,7 +59,8 @@ static inline __attribute__((always_inline)) bool bursar_hot_alloc(void *p, size
                                                                    unsigned domain) {
   uintptr_t address = (uintptr_t)p;
   uint32_t *leaf = bursar_live_leaf(address);
-  if (BURSAR_UNLIKELY(size - 17 >= bursar_account.plain_limit || (address & 15) || !leaf))
+  if (BURSAR_UNLIKELY(size - 17 >= bursar_account.plain_limit || (address & 15) || !leaf) ||
+      BURSAR_UNLIKELY(--bursar_account.countdown < 0))
     return false;
   uint32_t *cell = leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1));
   struct bursar_site *site = bursar_hot_site(tag);

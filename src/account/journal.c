@@ -9,13 +9,12 @@
 #include "prim/prim.h"
 
 #define FIRST_INTERVAL 10000000ull /* 10 ms */
-#define LOOK_EVERY 1000000ull      /* the clock is looked at about each millisecond of allocating */
-#define LOOK_MOST 4096             /* frees between two looks, at most */
+#define LOOK_EVERY 256             /* small events between two looks at the clock: what a rest may be off by */
 #define UNDO_AHEAD 4096u           /* records for which there is room when an interval opens, if the ledger allows */
 
 static uint64_t last_look, last_tick, last_whole; /* since the start */
 static uint64_t whole_interval;                   /* no two whole ticks are closer than this */
-static int32_t stride;                            /* countdown's reload */
+static uint64_t noted;                            /* events at the last tick */
 static uint64_t high;                             /* greatest total seen since the last tick */
 static uint64_t full_at;                          /* 1 + the tick after which there was no room for another record */
 
@@ -212,9 +211,14 @@ static struct bursar_tick totals_now(uint64_t now, uint32_t flags) {
   return tick;
 }
 
-uint64_t bursar_journal_tick(uint32_t flags) {
+static uint64_t events(void) {
+  struct bursar_tally all = bursar_account_totals();
+  return all.allocs + all.frees;
+}
+
+/* `since` is when the state that the tick notes came to be. */
+static uint64_t note(uint64_t since, uint64_t now, uint32_t flags) {
   struct bursar_books *books = BURSAR_BOOKS;
-  uint64_t now = bursar_prim_now() - bursar_account.started_ns;
   if (counts()->ticks[counts()->journal] == BURSAR_TICKS_MAX) {
     if (!rewrite(fate_by_number))
       return 0;
@@ -228,46 +232,51 @@ uint64_t bursar_journal_tick(uint32_t flags) {
   uint32_t at = counts()->ticks[half];
   if (!room(ticks_region(half), ((uint64_t)at + 1) * sizeof(struct bursar_tick)))
     return 0;
-  struct bursar_tick tick = totals_now(now, whole || !at ? flags : flags | BURSAR_TICK_TOTALS);
+  struct bursar_tick tick = totals_now(since, whole || !at ? flags : flags | BURSAR_TICK_TOTALS);
   tick.serial += !(tick.flags & BURSAR_TICK_TOTALS);
   tick.first_undo = counts()->undos[half];
   ticks(half)[at] = tick;
   BURSAR_IN_ORDER();
   counts()->ticks[half] = at + 1;
   BURSAR_IN_ORDER();
-  last_tick = now;
+  last_tick = since;
+  noted = events();
   if (tick.serial != books->tick) {
     books->tick = tick.serial;
     books->epoch++;
-    last_whole = now;
+    last_whole = since;
   }
   bursar_stacks_room_ahead();
   bursar_account.fold_due = true;
   return tick.serial;
 }
 
-void bursar_journal_look(void) {
+uint64_t bursar_journal_tick(uint32_t flags) {
   uint64_t now = bursar_prim_now() - bursar_account.started_ns;
-  uint64_t passed = now - last_look;
-  last_look = now;
-  /* A quiet program must not be left unlooked at for long, a busy one not be asked for the time all the time. */
-  uint64_t wanted = (uint64_t)stride * LOOK_EVERY / (passed ? passed : 1);
-  if (wanted > 2 * (uint64_t)stride)
-    wanted = 2 * (uint64_t)stride;
-  stride = wanted < 8 ? 8 : wanted > LOOK_MOST ? LOOK_MOST : (int32_t)wanted;
-  bursar_account.countdown = bursar_account.within > 1 ? 0 : stride;
+  return note(now, now, flags);
+}
+
+void bursar_journal_look(void) {
+  bursar_account.countdown = bursar_account.within > 1 ? 0 : LOOK_EVERY;
   uint64_t total = (uint64_t)bursar_account_live();
   if (total > high)
     high = total;
-  if (now - last_tick >= counts()->tick_interval_ns)
-    bursar_journal_tick(0);
+  /* The coarse clock moves every few milliseconds, and may be behind the start, or the last tick. */
+  uint64_t before = last_look, now = bursar_prim_now_coarse() - bursar_account.started_ns;
+  if (now == before || (int64_t)now < (int64_t)before)
+    return;
+  last_look = now;
+  uint64_t interval = counts()->tick_interval_ns;
+  if (now - before >= interval && events() != noted)
+    (void)note(before > last_tick ? before : last_tick, now, 0); /* the program rested, with what it holds now */
+  else if ((int64_t)(now - last_tick) >= (int64_t)interval)
+    (void)bursar_journal_tick(0);
 }
 
 int bursar_journal_start(void) {
-  stride = 64;
   last_look = last_tick = last_whole = high = full_at = 0;
   counts()->tick_interval_ns = whole_interval = FIRST_INTERVAL;
-  bursar_account.countdown = bursar_account.within > 1 ? 0 : stride;
+  bursar_account.countdown = bursar_account.within > 1 ? 0 : LOOK_EVERY;
   BURSAR_BOOKS->epoch = 1;
   return bursar_journal_tick(0) ? 0 : -1;
 }

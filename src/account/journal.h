@@ -21,7 +21,9 @@ int bursar_journal_start(void) __attribute__((warn_unused_result));
 void bursar_journal_touch(struct bursar_site *site);
 /* The total is above the peak: it is the peak now. */
 void bursar_journal_peak(uint64_t total);
-/* Looks at the clock; makes a tick if one is due. */
+/* Looks at the clock, before an event is booked; makes a tick if one is due.  Where the program rested since the last look,
+ * a tick says since when it held what it holds now: else a rest would show what was held at the last tick, before the
+ * changes that led up to it. */
 void bursar_journal_look(void);
 /* Makes a tick now.  Returns its serial, 0 where there is no room. */
 uint64_t bursar_journal_tick(uint32_t flags);
