@@ -91,7 +91,18 @@ def is_there(probe: str) -> bool:
         return importlib.util.find_spec("venv") is not None and importlib.util.find_spec("ensurepip") is not None
     if probe == "python:testsuite":
         return bool(glob.glob(sysconfig.get_paths()["stdlib"] + "/test/test_gc.py"))
+    if probe == "clang:fuzzer":
+        return clang_has_fuzzer()
     fail(f"tools/packages.txt: unknown probe '{probe}'")
+
+
+def clang_has_fuzzer() -> bool:
+    """Whether clang finds its libFuzzer: on Debian it is in a package of its own."""
+    try:
+        folder = subprocess.run(["clang", "-print-runtime-dir"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return any(Path(folder.strip()).parent.glob("**/libclang_rt.fuzzer*.a"))
 
 
 def apt_prefix() -> list[str] | None:

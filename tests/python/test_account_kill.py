@@ -165,7 +165,10 @@ def kill(bursar: Run, start_victim: StartVictim) -> Kill:
 
 # threads without the GIL, threads that pass it on (beside the program's own)
 WAYS = [(0, 0), (0, 2), (3, 0), (2, 2)]
-TIMES = [pytest.param(60, id="60"), pytest.param(1000, id="1000", marks=pytest.mark.check)]
+TIMES = [
+    pytest.param(60, id="60"), pytest.param(1000, id="1000", marks=pytest.mark.check),
+    pytest.param(10_000, id="10000", marks=pytest.mark.soak),
+]  # fmt: skip
 
 
 def first_seed() -> int:
@@ -229,7 +232,13 @@ def test_killed_after_each_single_instruction(
     assert len(seen) > events
 
 
-@pytest.mark.parametrize("times", [pytest.param(12, id="12"), pytest.param(250, id="250", marks=pytest.mark.check)])
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param(12, id="12"), pytest.param(250, id="250", marks=pytest.mark.check),
+        pytest.param(2500, id="2500", marks=pytest.mark.soak),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("name", ["folding", "start"])
 def test_killed_in_start_up_or_while_stacks_are_folded(
     bursar: Run, capped: Capped, tmp_path: Path, times: int, name: str
