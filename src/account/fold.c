@@ -15,8 +15,10 @@
 static uint32_t fold_at;    /* sites in use */
 static uint64_t not_before; /* tick */
 
-/* While folding: by node the first of its sites, by site the next one, and where a folded site has gone. */
+/* While folding: by node the first of its sites, by site the next one, where a folded site has gone (by number), and what
+ * each held before. */
 static uint32_t *first_of, *next_of, *gone_to;
+static struct bursar_past *past;
 
 static struct bursar_writer *writer(void) { return &bursar_account.writer; }
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
@@ -40,12 +42,15 @@ struct scales {
 
 static double scale_of(double whole) { return whole > 0 ? (double)(1ull << WEIGHTS) / whole : 0; }
 
+static struct bursar_holding at_peak(const struct bursar_site *site) {
+  return site->epoch < BURSAR_BOOKS->peak_epoch ? bursar_stacks_sites_at_peak(site)
+                                                : (struct bursar_holding){site->peak_bytes, site->peak_blocks};
+}
+
 static unsigned weight(uint32_t index, const struct scales *scales) {
-  struct bursar_site *site = &bursar_account.sites[index];
-  if (site->epoch != BURSAR_BOOKS->epoch)
-    bursar_journal_touch(site); /* peak_bytes is then what it held at the peak */
+  const struct bursar_site *site = &bursar_account.sites[index];
   double most = (double)bursar_stacks_sites_now(site).bytes * scales->live;
-  double others[] = {(double)site->peak_bytes * scales->peak, (double)site->alloc_bytes * scales->bytes,
+  double others[] = {(double)at_peak(site).bytes * scales->peak, (double)site->alloc_bytes * scales->bytes,
                      (double)site->allocs * scales->allocs};
   for (unsigned i = 0; i < 3; i++)
     most = others[i] > most ? others[i] : most;
@@ -72,15 +77,18 @@ static unsigned light(const struct scales *scales) {
 
 /* --- moving ----------------------------------------------------------------------------------------------------------- */
 
-/* Both have saved what they held at the peak and at the tick (weight saw to it). */
 static void merge(uint32_t from, uint32_t into) {
   struct bursar_site *a = &bursar_account.sites[from], *b = &bursar_account.sites[into];
+  struct bursar_holding peak = at_peak(a);
+  if (b->epoch != BURSAR_BOOKS->epoch)
+    bursar_journal_touch(b); /* it is about to hold more, and has to know what it held at the peak */
   b->alloc_bytes += a->alloc_bytes;
   b->allocs += a->allocs;
   b->free_bytes += a->free_bytes;
   b->frees += a->frees;
-  b->peak_bytes += a->peak_bytes;
-  b->peak_blocks = b->peak_blocks + a->peak_blocks < b->peak_blocks ? UINT32_MAX : b->peak_blocks + a->peak_blocks;
+  b->peak_bytes += peak.bytes;
+  uint64_t blocks = b->peak_blocks + peak.blocks;
+  b->peak_blocks = blocks > UINT32_MAX ? UINT32_MAX : (uint32_t)blocks;
   b->temporaries += a->temporaries;
   counts()->folded_allocs += a->allocs;
   /* Other threads may be adding to these. */
@@ -128,19 +136,6 @@ static uint32_t fold_below(unsigned bits, const struct scales *scales) {
   return folded;
 }
 
-/* The journal's records of folded sites would be taken for those of whoever gets the place: they name site 0 instead, whose
- * past is in the ticks. */
-static void drop_records(void) {
-  unsigned half = counts()->journal;
-  struct bursar_undo *undo =
-      (struct bursar_undo *)(void *)writer()->base[half ? BURSAR_REGION_UNDO_B : BURSAR_REGION_UNDO_A];
-  for (uint32_t i = 0; i < counts()->undos[half]; i++)
-    if (undo[i].site && vacant(undo[i].site)) {
-      counts()->lost_undos += undo[i].bytes != 0;
-      undo[i] = (struct bursar_undo){0};
-    }
-}
-
 /* Moves the nodes that are needed together, in order, so that callers keep smaller indices.  Reuses first_of. */
 static void compact_nodes(void) {
   uint32_t n = counts()->nodes, next = BURSAR_NODE_FIRST, *moved = first_of;
@@ -167,8 +162,16 @@ static void compact_nodes(void) {
   counts()->nodes = next;
 }
 
-/* Live blocks name the sites that charged them: those that are gone are followed to where they went. */
-static void renumber_blocks(void) {
+static void remember_past(void) {
+  for (uint32_t i = 0; i < counts()->sites; i++) {
+    struct bursar_holding now = bursar_stacks_sites_now(&bursar_account.sites[i]);
+    past[i] = (struct bursar_past){now.bytes, now.blocks > UINT32_MAX ? UINT32_MAX : (uint32_t)now.blocks,
+                                   facts()[i].lane == BURSAR_LANE_GIL ? facts()[i].created : BURSAR_PAST_NONE};
+  }
+}
+
+/* Those that are gone are followed to where they went in the end. */
+static void follow_all(void) {
   uint32_t n = counts()->sites + 1;
   for (uint32_t i = 1; i < n; i++) {
     uint32_t to = gone_to[i];
@@ -176,7 +179,6 @@ static void renumber_blocks(void) {
       to = gone_to[to];
     gone_to[i] = to;
   }
-  bursar_live_renumber(gone_to, n);
 }
 
 static uint32_t fold(void) {
@@ -185,9 +187,11 @@ static uint32_t fold(void) {
                           scale_of((double)all.alloc_bytes), scale_of((double)all.allocs)};
   counts()->folding = 1;
   BURSAR_IN_ORDER();
+  remember_past();
   uint32_t folded = fold_below(light(&scales), &scales);
-  drop_records();
-  renumber_blocks();
+  follow_all();
+  bursar_journal_fold(gone_to, past, counts()->sites);
+  bursar_live_renumber(gone_to, counts()->sites + 1); /* live blocks name the sites that charged them */
   compact_nodes();
   bursar_stacks_rebuild();
   counts()->folded_sites += folded;
@@ -210,10 +214,12 @@ void bursar_fold_if_full(void) {
   first_of = bursar_pool_take(node_bytes);
   next_of = bursar_pool_take(site_bytes);
   gone_to = bursar_pool_take(site_bytes);
-  uint32_t folded = first_of && next_of && gone_to ? fold() : 0;
+  past = bursar_pool_take(counts()->sites * sizeof *past);
+  uint32_t folded = first_of && next_of && gone_to && past ? fold() : 0;
   bursar_pool_give(first_of, node_bytes);
   bursar_pool_give(next_of, site_bytes);
   bursar_pool_give(gone_to, site_bytes);
+  bursar_pool_give(past, counts()->sites * sizeof *past);
   if (folded < used / 2) { /* much of it is of weight: keep more, and do not ask again too soon */
     fold_at += fold_at / 2;
     not_before = BURSAR_BOOKS->tick + PATIENCE;

@@ -3,7 +3,7 @@
  * Sites of little weight are folded into their callers': from the innermost outward until what has come together weighs
  * something, or is a line of the program's outermost frame.  A site's weight is its largest share: of what is live, of the
  * peak, of all bytes, of all allocations.  Places and nodes that nobody needs any more are used again.  Totals never
- * change.  What the journal knew of a folded site is lost, and counted.
+ * change.  The journal tells from then on what the sites that became one held together.
  *
  * It begins long before the cap, at BURSAR_FOLD_AT sites, so that a program which imports half a million stacks pays
  * neither memory nor time for them; where more than that is of weight, more is kept, up to the cap.

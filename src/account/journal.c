@@ -104,6 +104,155 @@ static bool rewrite(enum fate (*fate_of)(const struct bursar_tick *, uint32_t, u
   return true;
 }
 
+/* --- folding -------------------------------------------------------------------------------------------------------- */
+
+/* Sites that are one now, by the index of that one. */
+struct together {
+  uint64_t bytes;
+  uint32_t blocks;
+  uint32_t born; /* index of the tick after which the first of them was made */
+  uint32_t seen; /* 1 + the interval in which one of them changed, as far as is known */
+};
+
+struct folding {
+  const uint32_t *into;
+  struct bursar_past *past;
+  struct together *together;
+  uint32_t *first_born, *next_born; /* by interval, by site: sites that were made in it and joined older ones */
+  uint32_t *changed;                /* in the interval at hand */
+  uint32_t changes;
+};
+
+static uint32_t folded_into(const struct folding *f, uint32_t site) {
+  return f->into[site + 1] ? f->into[site + 1] - 1 : site;
+}
+
+/* The last tick that was there when a site was made, as readers find it. */
+static uint32_t born(const struct bursar_tick *all, uint32_t n, uint32_t created) {
+  uint32_t low = 0, high = n;
+  while (low < high) {
+    uint32_t middle = (low + high) / 2;
+    if ((uint32_t)all[middle].serial <= created)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low ? low - 1 : 0;
+}
+
+static void join_all(struct folding *f, const struct bursar_tick *all, uint32_t n, uint32_t sites) {
+  for (uint32_t i = 0; i < sites; i++)
+    f->together[i].born = UINT32_MAX;
+  for (uint32_t i = 0; i < sites; i++) {
+    if (f->past[i].created == BURSAR_PAST_NONE)
+      continue;
+    struct together *one = &f->together[folded_into(f, i)];
+    uint32_t since = born(all, n, f->past[i].created);
+    one->bytes += f->past[i].bytes;
+    one->blocks += f->past[i].blocks;
+    one->born = since < one->born ? since : one->born;
+  }
+  for (uint32_t i = 0; i < sites; i++) {
+    if (f->past[i].created == BURSAR_PAST_NONE)
+      continue;
+    uint32_t into = folded_into(f, i), since = born(all, n, f->past[i].created);
+    struct bursar_site_facts *facts =
+        (struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS] + into;
+    if (f->past[i].created < facts->created)
+      facts->created = f->past[i].created;
+    if (since > f->together[into].born) {
+      f->next_born[i] = f->first_born[since];
+      f->first_born[since] = i + 1;
+    }
+  }
+}
+
+/* Going back in time, the site held this before its change. */
+static void go_back(struct folding *f, uint32_t site, uint64_t bytes, uint32_t blocks, uint32_t interval) {
+  if (site < BURSAR_SITE_FIRST || f->past[site].created == BURSAR_PAST_NONE)
+    return;
+  uint32_t into = folded_into(f, site);
+  struct together *one = &f->together[into];
+  one->bytes += bytes - f->past[site].bytes;
+  one->blocks += blocks - f->past[site].blocks;
+  f->past[site].bytes = bytes;
+  f->past[site].blocks = blocks;
+  if (one->seen != interval + 1) {
+    one->seen = interval + 1;
+    f->changed[f->changes++] = into;
+  }
+}
+
+/* From the last interval to the first, into the other half from its end; then to its beginning. */
+static void rewrite_folded(struct folding *f, unsigned from, unsigned to, uint32_t capacity) {
+  uint32_t n = counts()->ticks[from], records = counts()->undos[from], at = capacity, lost = 0;
+  struct bursar_undo *out = undos(to);
+  memcpy(ticks(to), ticks(from), n * sizeof(struct bursar_tick));
+  for (uint32_t i = n; i-- > 0;) {
+    uint32_t end = i + 1 < n ? ticks(from)[i + 1].first_undo : records;
+    f->changes = 0;
+    for (uint32_t k = end; k-- > ticks(from)[i].first_undo;)
+      go_back(f, undos(from)[k].site, undos(from)[k].bytes, undos(from)[k].blocks, i);
+    for (uint32_t site = f->first_born[i]; site; site = f->next_born[site - 1])
+      go_back(f, site - 1, 0, 0, i);
+    for (uint32_t k = 0; k < f->changes; k++) {
+      const struct together *one = &f->together[f->changed[k]];
+      if (one->born == i)
+        continue; /* readers know that it held nothing */
+      if (at)
+        out[--at] = (struct bursar_undo){f->changed[k], one->blocks, one->bytes};
+      else
+        lost++;
+    }
+    ticks(to)[i].first_undo = at;
+  }
+  for (uint32_t i = 0; i < n; i++)
+    ticks(to)[i].first_undo -= at;
+  memmove(out, out + at, (capacity - at) * sizeof *out);
+  counts()->lost_undos += lost;
+  counts()->ticks[to] = n;
+  counts()->undos[to] = capacity - at;
+  __atomic_store_n(&counts()->journal, to, __ATOMIC_RELEASE);
+}
+
+/* The records of folded sites would be taken for those of whoever gets the place: they name site 0 instead, whose past is
+ * in the ticks. */
+static void drop_folded(const uint32_t *into) {
+  unsigned half = counts()->journal;
+  for (uint32_t i = 0; i < counts()->undos[half]; i++)
+    if (into[undos(half)[i].site + 1]) {
+      counts()->lost_undos += undos(half)[i].bytes != 0;
+      undos(half)[i] = (struct bursar_undo){0};
+    }
+}
+
+void bursar_journal_fold(const uint32_t *into, struct bursar_past *past, uint32_t sites) {
+  unsigned from = counts()->journal, to = !from;
+  uint32_t capacity = (uint32_t)(bursar_account.writer.limit[undo_region(to)] / sizeof(struct bursar_undo));
+  size_t together = sites * sizeof(struct together), list = sites * sizeof(uint32_t),
+         by_tick = BURSAR_TICKS_MAX * sizeof(uint32_t);
+  struct folding f = {.into = into,
+                      .past = past,
+                      .together = bursar_pool_take(together),
+                      .first_born = bursar_pool_take(by_tick),
+                      .next_born = bursar_pool_take(list),
+                      .changed = bursar_pool_take(list)};
+  if (f.together && f.first_born && f.next_born && f.changed &&
+      room(ticks_region(to), (uint64_t)counts()->ticks[from] * sizeof(struct bursar_tick)) &&
+      room(undo_region(to), (uint64_t)capacity * sizeof(struct bursar_undo))) {
+    join_all(&f, ticks(from), counts()->ticks[from], sites);
+    rewrite_folded(&f, from, to, capacity);
+  } else {
+    drop_folded(into);
+  }
+  bursar_pool_give(f.together, together);
+  bursar_pool_give(f.first_born, by_tick);
+  bursar_pool_give(f.next_born, list);
+  bursar_pool_give(f.changed, list);
+}
+
+/* --- room ------------------------------------------------------------------------------------------------------------ */
+
 static bool undo_room(uint32_t more) {
   if (full_at == BURSAR_BOOKS->tick + 1 && more == 1)
     return false; /* asked before in this interval: a rewrite for each change would help nobody */

@@ -28,4 +28,17 @@ void bursar_journal_look(void);
 /* Makes a tick now.  Returns its serial, 0 where there is no room. */
 uint64_t bursar_journal_tick(uint32_t flags);
 
+/* What a site held, and since when it is there, before sites are folded. */
+struct bursar_past {
+  uint64_t bytes;
+  uint32_t blocks;  /* stops at 2^32 - 1 */
+  uint32_t created; /* as in its facts */
+};
+#define BURSAR_PAST_NONE UINT32_MAX /* as `created`: no site, or lane FREE's */
+
+/* Sites were folded: the records tell from now on what those together held that are one now, exactly.  into[n] is the
+ * number (index + 1) of the site that the one of number n went to in the end, 0 where it stayed.  Spoils `past`, by index.
+ * Where there is no memory, records of folded sites are dropped and counted; where there is no room, the oldest are. */
+void bursar_journal_fold(const uint32_t *into, struct bursar_past *past, uint32_t sites);
+
 #endif
