@@ -105,6 +105,9 @@ os._exit(0)
 # realloc looks at the neighbours, which costs one instruction or two by state, where a hook would cost thirty.
 ALLOCATORS_OF = {"off": "malloc", "imported": "malloc", "exact": "pymalloc"}
 OFF_ERROR = {"moved": 3}
+# Two runs of one program differ by an instruction or two in all. What is added to an event, or to one of a thousand, is
+# 20 at least.
+RUN_ERROR = 10 / EVENTS
 # What the books themselves must say of an event, or its cost was not paid for: (allocations, frees).
 # A realloc that moves a block is both.
 BOOKED = {
