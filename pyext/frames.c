@@ -21,6 +21,7 @@ struct bursar_step bursar_frames_steps[BURSAR_STEPS] __attribute__((aligned(64))
 /* No frame has this address: a chain that ends here was never seen. */
 static const char nowhere;
 #define NOWHERE ((const bursar_frame *)(const void *)&nowhere)
+/* Two: one frame below the top is looked at too. */
 static struct bursar_frame_seen unseen[2] = {{.frame = NOWHERE}, {.frame = NOWHERE}};
 static struct bursar_frames nobody = {
     .thread = (const PyThreadState *)(const void *)&nowhere, .top = &unseen[1], .seen = &unseen[1]};

@@ -44,24 +44,22 @@ static __attribute__((noinline)) void *book_rarity(void *p, size_t size, uint32_
   return p;
 }
 
-static __attribute__((noinline)) void *book_near(void *p, size_t size, unsigned domain) {
-  uint32_t tag = bursar_frames_tag_near(domain);
-  if (BURSAR_UNLIKELY(!tag))
-    return book_slowly(p, size, domain);
+static inline __attribute__((always_inline)) void *book_at(void *p, size_t size, uint32_t tag, unsigned domain) {
   if (BURSAR_UNLIKELY(!bursar_hot_alloc(p, size, tag, domain)))
     return book_rarity(p, size, tag, domain);
   return p;
+}
+
+static __attribute__((noinline)) void *book_near(void *p, size_t size, unsigned domain) {
+  uint32_t tag = bursar_frames_tag_near(domain);
+  return BURSAR_LIKELY(tag) ? book_at(p, size, tag, domain) : book_slowly(p, size, domain);
 }
 
 static inline __attribute__((always_inline)) void *book(void *p, size_t size, unsigned domain) {
   if (BURSAR_UNLIKELY(!p))
     return p;
   uint32_t tag = bursar_frames_tag_seen(domain);
-  if (BURSAR_UNLIKELY(!tag))
-    return book_near(p, size, domain);
-  if (BURSAR_UNLIKELY(!bursar_hot_alloc(p, size, tag, domain)))
-    return book_rarity(p, size, tag, domain);
-  return p;
+  return BURSAR_LIKELY(tag) ? book_at(p, size, tag, domain) : book_near(p, size, domain);
 }
 
 static inline __attribute__((always_inline)) void *guarded_malloc(size_t size, unsigned domain) {

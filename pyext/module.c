@@ -374,7 +374,17 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot slots[] = {BURSAR_MODULE_SLOTS{0, NULL}};
+static int add_limits(PyObject *module) {
+  PyObject *cap_max = PyLong_FromUnsignedLongLong(BURSAR_CAP_MAX);
+  int status = cap_max ? PyModule_AddObjectRef(module, "CAP_MAX", cap_max) : -1;
+  Py_XDECREF(cap_max);
+  return status != 0 || PyModule_AddIntConstant(module, "CAP_MIN", BURSAR_CAP_MIN) != 0 ||
+                 PyModule_AddIntConstant(module, "WITHIN_MAX", BURSAR_RECENT_MAX) != 0
+             ? -1
+             : 0;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_limits}, BURSAR_MODULE_SLOTS{0, NULL}};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,

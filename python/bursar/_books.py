@@ -17,9 +17,6 @@ from . import _bursar
 
 _EXISTING = ("exact",)
 _LATER = ("sample", "count")
-_LEAST_CAP = 2 << 20
-_GREATEST_CAP = 4 << 30
-_MOST_WITHIN = 1024
 
 # Owners of open books.
 _NOBODY = 0  # there are none, or `bursar run` keeps them
@@ -81,10 +78,12 @@ def _close_own() -> None:
 def _check(mode: str, cap: int, within: int) -> None:
     if mode not in _EXISTING + _LATER:
         raise ValueError(f"unknown mode {mode!r}: use mode='exact'")
-    if cap != 0 and not _LEAST_CAP <= cap <= _GREATEST_CAP:
-        raise ValueError(f"cap={cap} is no size for a ledger: from {_LEAST_CAP} (2 MiB) to {_GREATEST_CAP} (4 GiB)")
-    if not 1 <= within <= _MOST_WITHIN:
-        raise ValueError(f"temporary_within={within} is no number of allocations from 1 to {_MOST_WITHIN}")
+    least, most = _bursar.CAP_MIN, _bursar.CAP_MAX
+    if cap != 0 and not least <= cap <= most:
+        sizes = f"from {least} ({least >> 20} MiB) to {most} ({most >> 30} GiB)"
+        raise ValueError(f"cap={cap} is no size for a ledger: {sizes}")
+    if not 1 <= within <= _bursar.WITHIN_MAX:
+        raise ValueError(f"temporary_within={within} is no number of allocations from 1 to {_bursar.WITHIN_MAX}")
 
 
 def start(

@@ -4,6 +4,10 @@ import os
 from array import array
 from typing import TypedDict
 
+CAP_MIN: int  # bytes
+CAP_MAX: int
+WITHIN_MAX: int  # allocations
+
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 class _Status(TypedDict):

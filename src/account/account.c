@@ -223,15 +223,19 @@ static void remember(const void *p) {
   }
 }
 
+/* Before an event is booked.  The books may have broken off afterwards. */
+static void look(void) {
+  bursar_journal_look();
+  if (bursar_account.writer.failed)
+    break_off();
+}
+
 /* The rare things a free meets: a new peak, the clock. */
 static void pause_gil(void) {
   if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger())
     new_high();
-  if (bursar_account.countdown < 0) {
-    bursar_journal_look();
-    if (bursar_account.writer.failed)
-      break_off();
-  }
+  if (bursar_account.countdown < 0)
+    look();
 }
 
 /* The block of a parked thread's last allocation is watched; its end may make it a temporary. */
@@ -305,10 +309,10 @@ static void retire(const void *p, struct bursar_record record, unsigned domain) 
   }
   if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || bursar_account.countdown < 0)
     pause_gil();
+  if (bursar_account.active && record.size > BURSAR_SMALL_MAX) /* no large change goes undated */
+    look();
   if (!bursar_account.active) /* the books broke off just now */
     return;
-  if (record.size > BURSAR_SMALL_MAX)
-    bursar_journal_look();
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
   note_temporary(p, site);
@@ -381,16 +385,13 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
     return;
   uint32_t number = tag >> BURSAR_CELL_SHIFT;
   struct bursar_site *site = &bursar_account.numbered[number];
-  if (size > BURSAR_SMALL_MAX || bursar_account.countdown < 0) { /* no large change goes undated */
-    bursar_journal_look();
-    if (bursar_account.writer.failed)
-      break_off();
-    if (!bursar_account.active)
-      return;
-  }
+  if (size > BURSAR_SMALL_MAX || bursar_account.countdown < 0)
+    look();
+  if (!bursar_account.active)
+    return;
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
-  if (bursar_hot_alloc(p, size, tag, domain)) /* it was only the epoch */
+  if (bursar_hot_alloc(p, size, tag, domain)) /* it was only the epoch, or the clock */
     return;
   while (end_unseen(bursar_live_in_the_way(p, size)))
     ;

@@ -56,8 +56,10 @@ static unsigned weight(uint32_t index, const struct scales *scales) {
     most = others[i] > most ? others[i] : most;
   if (most < 1)
     return 0;
-  unsigned bits = 64u - (unsigned)__builtin_clzll((uint64_t)most);
-  return bits > WEIGHTS ? WEIGHTS : bits;
+  if (most >=
+      (double)(1ull << WEIGHTS)) /* frees of other threads can make a site hold less than nothing for a moment */
+    return WEIGHTS;
+  return 64u - (unsigned)__builtin_clzll((uint64_t)most);
 }
 
 /* The weight up to which three quarters of all sites are; they are folded. */

@@ -8,8 +8,10 @@
   ((1u << (BURSAR_LEAF_SHIFT - LARGE_SHIFT)) + 1) /* the last is for blocks that begin behind the one before */
 #define CELL_BYTES ((size_t)BURSAR_LEAF_CELLS * sizeof(uint32_t))
 #define LARGE_AT (CELL_BYTES + BURSAR_LEAF_PAD * sizeof(uint32_t))
-#define LEAF_BYTES (LARGE_AT + LARGE_RECORDS * sizeof(struct large))
+#define LARGE_BYTES ((size_t)LARGE_RECORDS * sizeof(struct large))
+#define LEAF_BYTES (LARGE_AT + LARGE_BYTES)
 #define ADDRESS_END ((uintptr_t)1 << 47)
+_Static_assert(LARGE_AT % BURSAR_PRIM_PAGE == 0, "cells and records are given back by the page");
 _Static_assert(BURSAR_SMALL_MAX + 1 > (1u << LARGE_SHIFT) - 16, "a large block covers a multiple");
 
 uint32_t **bursar_live_top;
@@ -196,18 +198,12 @@ int bursar_live_init(void) {
   return bursar_live_top ? 0 : -1;
 }
 
-/* All but the page with the pad, which holds the link. */
-static void discard_leaf(uint32_t *leaf) {
-  size_t behind = (LARGE_AT + BURSAR_PRIM_PAGE - 1) / BURSAR_PRIM_PAGE * BURSAR_PRIM_PAGE;
-  bursar_prim_discard(leaf, CELL_BYTES);
-  memset((char *)leaf + LARGE_AT, 0, behind - LARGE_AT);
-  bursar_prim_discard((char *)leaf + behind, LEAF_BYTES - behind);
-}
-
 void bursar_live_drop(void) {
   /* A thread without the GIL may be looking something up: the leaves stay where they are, empty. */
-  for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next)
-    discard_leaf(leaf);
+  for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next) {
+    bursar_prim_discard(leaf, CELL_BYTES);
+    bursar_prim_discard(larges(leaf), LARGE_BYTES);
+  }
   lock_odds();
   if (odds)
     bursar_prim_discard(odds, odd_slots * sizeof *odds);
@@ -339,6 +335,7 @@ bool bursar_live_watch(const void *p) {
 
 #define PAGE_CELLS (BURSAR_PRIM_PAGE / sizeof(uint32_t))
 #define LEAF_PAGES (BURSAR_LEAF_CELLS / PAGE_CELLS)
+#define PAGE_LARGES (BURSAR_PRIM_PAGE / sizeof(struct large))
 
 /* The next cell from i on that may hold something.  Pages that were never touched are passed over unread. */
 static uint32_t skip_empty(const uint32_t *leaf, const unsigned char *touched, uint32_t i) {
@@ -371,13 +368,23 @@ static void renumber_leaf(uint32_t *leaf, const uint32_t *numbers, uint32_t coun
     renumber(&leaf[i], numbers, count);
     i += size > 16 ? (uint32_t)((size + 15) / 16 - 1) : 0;
   }
+}
+
+static void renumber_larges(struct large *all, const uint32_t *numbers, uint32_t count) {
+  unsigned char touched[LARGE_BYTES / BURSAR_PRIM_PAGE + 1];
+  bursar_prim_resident(all, LARGE_BYTES, touched);
   for (uint32_t i = 0; i < LARGE_RECORDS; i++)
-    renumber(&larges(leaf)[i].tag, numbers, count);
+    if (touched[i / PAGE_LARGES] & 1)
+      renumber(&all[i].tag, numbers, count);
+    else
+      i += PAGE_LARGES - 1;
 }
 
 void bursar_live_renumber(const uint32_t *numbers, uint32_t count) {
-  for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next)
+  for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next) {
     renumber_leaf(leaf, numbers, count);
+    renumber_larges(larges(leaf), numbers, count);
+  }
   lock_odds();
   for (size_t i = 0; i < odd_slots; i++)
     if (odds[i].address > 1 && odds[i].number < count && numbers[odds[i].number])

@@ -32,7 +32,7 @@
 
 #define BURSAR_LEAF_SHIFT 24
 #define BURSAR_LEAF_CELLS (1u << (BURSAR_LEAF_SHIFT - 4))
-#define BURSAR_LEAF_PAD 16u /* a block that starts at a leaf's end may spill its size here */
+#define BURSAR_LEAF_PAD 1024u /* cells, a page: a block that starts at a leaf's end may spill its size here */
 #define BURSAR_SMALL_MAX 512u
 #define BURSAR_TOP_ENTRIES (1u << (47 - BURSAR_LEAF_SHIFT))
 
@@ -69,7 +69,8 @@ bool bursar_live_put(const void *p, struct bursar_record record);
 bool bursar_live_take(const void *p, struct bursar_record *out);
 /* Marks the block (or the address, where the block is not ours) so that its end is reported.  False: no such luck. */
 bool bursar_live_watch(const void *p);
-/* A block that is booked where one of that size at p is about to be: its end was never seen.  NULL: none (any more). */
+/* A block that is booked where one of that size at p is about to be: its end was never seen.  NULL: none (any more).  A
+ * small block does not find a large one that it lies in, nor a large one another with a record elsewhere. */
 const void *bursar_live_in_the_way(const void *p, uint64_t size);
 /* The same, among large blocks alone: for whoever holds a large block at p and not the main GIL. */
 const void *bursar_live_large_in_the_way(const void *p);
