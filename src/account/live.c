@@ -163,7 +163,10 @@ static uint32_t back_of(const void *p) { return (uint32_t)(-(uintptr_t)p & ((1u 
 static struct large *large_find(const void *p) {
   uint32_t *leaf = bursar_live_leaf((uintptr_t)p);
   struct large *large = leaf ? large_in(leaf, p) : NULL;
-  return large && __atomic_load_n(&large->tag, __ATOMIC_ACQUIRE) && large->back == back_of(p) ? large : NULL;
+  if (!large || !__atomic_load_n(&large->tag, __ATOMIC_ACQUIRE))
+    return NULL;
+  /* Whoever asks may not hold the block: it may be gone, and its record another's. */
+  return __atomic_load_n(&large->back, __ATOMIC_RELAXED) == back_of(p) ? large : NULL;
 }
 
 static struct bursar_record decode(const uint32_t *cell) {
@@ -237,7 +240,7 @@ bool bursar_live_put(const void *p, struct bursar_record record) {
   struct large *large = large_in(leaf, p);
   uint32_t watched = record.watched ? BURSAR_CELL_WATCHED : 0;
   large->size = record.size;
-  large->back = back_of(p);
+  __atomic_store_n(&large->back, back_of(p), __ATOMIC_RELAXED);
   __atomic_store_n(&large->tag, record.number << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG | watched, __ATOMIC_RELEASE);
   return true;
 }
@@ -263,7 +266,7 @@ bool bursar_live_take(const void *p, struct bursar_record *out) {
 
 static bool holds_small(const void *p) {
   uint32_t *cell = bursar_live_cell(p);
-  return cell && *cell;
+  return cell && __atomic_load_n(cell, __ATOMIC_RELAXED); /* another thread may be freeing it just now */
 }
 
 bool bursar_live_holds(const void *p) {
