@@ -63,8 +63,11 @@ def test_a_rest_shows_what_was_held_in_it(
         at = f"{shift + when + 0.075:.6f}"
         done = bursar("report", ledger, "--at", at, "--format", "json")
         read: dict[str, Any] = json.loads(done.stdout)
-        here = [site for site in read["sites"] if any(f["file"] == str(books.path) for f in site["stack"])]
-        found = sum(site["live_bytes"] for site in here)
+        found = sum(
+            site["live_bytes"] for site in read["sites"]
+            if any(frame["file"] == str(books.path) for frame in site["stack"])
+            and site["domain"] != "python.raw"  # a new arena may bring 128 KiB of pymalloc's own map
+        )  # fmt: skip
         # The steps' own small blocks and the lists' spare places; where steps are of small blocks a few of them.
         if not expected - 40_000 < found < expected + expected // 20 + 40_000:
             wrong.append((at, expected, found))
