@@ -258,6 +258,7 @@ def main() -> int:
         return 1
     if options.format == "json":
         facts: dict[str, object] = {"events": EVENTS, "cases": CASES, "states": STATES, "bounds": BOUNDS}
+        facts["off_error"] = OFF_ERROR
         for state, by_case in added.items():
             facts[state] = {case: work.instructions for case, work in by_case.items()}
             facts[f"{state}_syscalls"] = {case: work.syscalls for case, work in by_case.items()}
