@@ -129,13 +129,13 @@ static uint32_t folded_into(const struct folding *f, uint32_t site) {
 
 /* The last tick that was there when a site was made, as readers find it. */
 static uint32_t born(const struct bursar_tick *all, uint32_t n, uint32_t created) {
-  uint32_t low = 0, high = n;
-  while (low < high) {
-    uint32_t middle = (low + high) / 2;
+  uint32_t low = 0, end = n;
+  while (low < end) {
+    uint32_t middle = (low + end) / 2;
     if ((uint32_t)all[middle].serial <= created)
       low = middle + 1;
     else
-      high = middle;
+      end = middle;
   }
   return low ? low - 1 : 0;
 }

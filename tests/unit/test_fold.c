@@ -162,7 +162,9 @@ static void check_past(struct bursar_model *model, unsigned least) {
     abort();
   for (uint32_t tick = 0; tick < model->tick_count; tick++) {
     uint64_t got[TOPS + 1][BURSAR_DOMAIN_COUNT] = {{0}}, serial = model->reader->tick[tick].serial;
-    if (!model->ticks[tick].whole)
+    /* A rest's tick is dated back to when it began, which may be the tick before: that time then shows the rest. */
+    bool rested = tick + 1 < model->tick_count && model->ticks[tick + 1].time_ns == model->ticks[tick].time_ns;
+    if (!model->ticks[tick].whole || rested)
       continue;
     (void)bursar_model_at(model, model->ticks[tick].time_ns, held);
     for (uint32_t i = 0; i < model->site_count; i++)
