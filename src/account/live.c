@@ -302,7 +302,7 @@ const void *bursar_live_in_the_way(const void *p, uint64_t size) {
   const void *block = owner(p);
   if (block || size <= 16)
     return block;
-  return size <= BURSAR_SMALL_MAX ? owner((const char *)p + 16) : bursar_live_large_in_the_way(p);
+  return size <= BURSAR_SMALL_MAX ? owner((const void *)((uintptr_t)p + 16)) : bursar_live_large_in_the_way(p);
 }
 
 const void *bursar_live_large_in_the_way(const void *p) {
@@ -312,7 +312,7 @@ const void *bursar_live_large_in_the_way(const void *p) {
   const struct large *large = leaf ? large_in(leaf, p) : NULL;
   if (!large || !__atomic_load_n(&large->tag, __ATOMIC_ACQUIRE))
     return NULL;
-  return (const char *)p + (intptr_t)back_of(p) * 16 - (intptr_t)large->back * 16;
+  return (const void *)((uintptr_t)p + back_of(p) * 16u - large->back * 16u);
 }
 
 /* Another thread may be freeing the block just now: it must not come back by being marked. */
