@@ -54,7 +54,7 @@ wheel: ## a wheel for other Linux machines, in dist/
 
 format: ## lay out the C code as .clang-format says
 	@$(PYTHON3) tools/prepare.py check
-	@.venv/bin/clang-format -i $$(find src pyext tests -name '*.[ch]')
+	@.venv/bin/clang-format -i $$(find src pyext preload tests -name '*.[ch]')
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist

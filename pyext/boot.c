@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ledger/layout.h"
 #include "ledger/place.h"
 
 static int hex(char c) {
@@ -35,6 +36,7 @@ static bool is(const char *pair, size_t key_bytes, const char *key) {
 
 int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct bursar_error *error) {
   memset(out, 0, sizeof *out);
+  out->domains = BURSAR_DOMAINS_OF_PYTHON;
   for (const char *pair = settings; *pair;) {
     size_t bytes = strcspn(pair, ";"), key = strcspn(pair, "=;");
     char value[sizeof out->path];
@@ -47,6 +49,8 @@ int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct burs
         out->cap = strtoull(value, NULL, 10);
       else if (is(pair, key, "within"))
         out->within = (uint32_t)strtoul(value, NULL, 10);
+      else if (is(pair, key, "domains"))
+        out->domains = (uint32_t)strtoul(value, NULL, 10) & BURSAR_DOMAINS_ALL;
       else if (is(pair, key, "follow"))
         out->follow = value[0] == '1';
       else if (is(pair, key, "quiet"))

@@ -16,6 +16,7 @@ struct bursar_boot {
   pid_t pid; /* who may start */
   uint64_t cap;
   uint32_t within;
+  uint32_t domains; /* a bit for each enum bursar_domain */
   bool follow;
   bool quiet;
   char path[4096];

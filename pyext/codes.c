@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "account/live.h"
 #include "account/stacks.h"
 #include "base/pool.h"
+#include "numpy.h"
 
 #define NAME_MAX_BYTES 4096u
 
@@ -109,7 +109,7 @@ static struct bursar_code_memo *add(PyCodeObject *code) {
   describe(memo, code);
   slots[position_of(code)] = memo;
   used++;
-  (void)bursar_live_watch(code);
+  bursar_numpy_met(code);
   return memo;
 }
 
@@ -138,10 +138,10 @@ struct bursar_code_memo *bursar_codes_find(PyCodeObject *code) {
   return add(code);
 }
 
-bool bursar_codes_forget(const void *p) {
+bool bursar_codes_forget(const PyCodeObject *code) {
   if (!size)
     return false;
-  uint32_t hole = position_of(p);
+  uint32_t hole = position_of(code);
   struct bursar_code_memo *memo = slots[hole];
   if (!memo)
     return false;

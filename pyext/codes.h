@@ -1,7 +1,7 @@
 /* codes.h: what is remembered of each code object that was seen on a stack: its name in the ledger and its lines.
  *
- * Code objects are not kept alive.  The block of each is watched in the live table, so that the memory of it ends with
- * it, whoever frees it; what says that a memo still fits is checked again each time that it is looked up.
+ * Code objects are not kept alive: the memory of each ends with it (frames.h hears of that), and what says that a memo
+ * still fits is checked again each time that it is looked up.
  * Main GIL.  Class H.  NULL where there is no memory. */
 #ifndef BURSAR_PYEXT_CODES_H
 #define BURSAR_PYEXT_CODES_H
@@ -21,8 +21,8 @@ struct bursar_code_memo {
 struct bursar_code_memo *bursar_codes_find(PyCodeObject *code);
 /* The line at a position of this code; the function's own where the compiler gave the place none.  0: not known. */
 uint32_t bursar_codes_line(struct bursar_code_memo *memo, bursar_position position);
-/* The block at p ended: forgets the code object that it was.  True: it was one. */
-bool bursar_codes_forget(const void *p);
+/* The code object dies.  False: it was not remembered. */
+bool bursar_codes_forget(const PyCodeObject *code);
 /* New books: nothing in the old ledger counts any more. */
 void bursar_codes_clear(void);
 

@@ -300,20 +300,44 @@ uint32_t bursar_frames_tag(unsigned domain) {
     return bursar_stacks_site(BURSAR_NODE_UNKNOWN, domain);
   }
   if (!step) { /* no frame runs: the root */
-    for (unsigned d = 0; d < BURSAR_DOMAIN_COUNT; d++)
+    for (unsigned d = 0; d < BURSAR_DOMAINS_PYTHON; d++)
       stack->hot.tags[d] = bursar_stacks_site(stack->hot.nodes[0], d);
-    return stack->hot.tags[domain];
+  } else {
+    if (domain < BURSAR_DOMAINS_PYTHON && !step->tags[domain])
+      step->tags[domain] = bursar_stacks_site(step->node, domain);
+    memcpy(stack->hot.tags, step->tags, sizeof stack->hot.tags);
   }
-  if (BURSAR_UNLIKELY(!step->tags[domain]))
-    step->tags[domain] = bursar_stacks_site(step->node, domain);
-  memcpy(stack->hot.tags, step->tags, sizeof stack->hot.tags);
-  return step->tags[domain];
+  return domain < BURSAR_DOMAINS_PYTHON ? stack->hot.tags[domain]
+                                        : bursar_stacks_site(stack->hot.nodes[stack->hot.depth], domain);
+}
+
+/* --- the end of code objects -------------------------------------------------------------------------------------------- */
+
+static destructor code_dealloc_under;
+
+/* A new code object may get the same address, the same frame and the same position. */
+static void code_dealloc(PyObject *code) {
+  if (bursar_account.active && bursar_holds_main_gil() && bursar_codes_forget((const PyCodeObject *)code)) {
+    for (uint32_t i = 0; i < stack_count; i++)
+      distrust(stacks[i]);
+    memset(bursar_frames_steps, 0, sizeof bursar_frames_steps);
+  }
+  code_dealloc_under(code);
+}
+
+/* Its type's slot is where all of them end, in every version; it stays ours, and passes through while the books are closed. */
+static void watch_codes(void) {
+  if (PyCode_Type.tp_dealloc == code_dealloc)
+    return;
+  code_dealloc_under = PyCode_Type.tp_dealloc;
+  PyCode_Type.tp_dealloc = code_dealloc;
 }
 
 void bursar_frames_start(const PyThreadState *thread, const PyObject *globals) {
   main_thread = thread;
   bursar_frames_main_globals = globals;
   main_depth = 0;
+  watch_codes();
 }
 
 void bursar_frames_moved(void) {
@@ -322,13 +346,4 @@ void bursar_frames_moved(void) {
   memset(bursar_frames_steps, 0, sizeof bursar_frames_steps);
   if (!bursar_account.active)
     bursar_codes_clear();
-}
-
-void bursar_frames_block_ended(const void *p) {
-  if (!bursar_codes_forget(p))
-    return;
-  /* A new code object may get the same address, the same frame and the same position. */
-  for (uint32_t i = 0; i < stack_count; i++)
-    distrust(stacks[i]);
-  memset(bursar_frames_steps, 0, sizeof bursar_frames_steps);
 }

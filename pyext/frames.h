@@ -23,11 +23,11 @@ struct bursar_frames {
   const PyThreadState *thread;
   struct bursar_frame_seen *top; /* &seen[depth]; or one that never matches: all of it must be looked up */
   struct bursar_frame_seen *seen;
-  uint32_t *nodes;                    /* by place in the stack; [0] is the root */
-  uint32_t depth;                     /* index of the top */
-  uint32_t depth_max;                 /* length of both */
-  uint32_t tags[BURSAR_DOMAIN_COUNT]; /* of the top's node; 0: not looked up yet */
-  uint32_t main_at;                   /* up to there is __main__'s frame; UINT32_MAX: it has not been seen */
+  uint32_t *nodes;                      /* by place in the stack; [0] is the root */
+  uint32_t depth;                       /* index of the top */
+  uint32_t depth_max;                   /* length of both */
+  uint32_t tags[BURSAR_DOMAINS_PYTHON]; /* of the top's node; 0: not looked up yet */
+  uint32_t main_at;                     /* up to there is __main__'s frame; UINT32_MAX: it has not been seen */
   bool confirmed; /* the fast half has just found all of it unchanged, the place in the innermost frame perhaps not */
   uint32_t fingers[BURSAR_FINGERS];
 };
@@ -37,7 +37,7 @@ struct bursar_step {
   uintptr_t place; /* 0: empty */
   uint32_t parent;
   uint32_t node;
-  uint32_t tags[BURSAR_DOMAIN_COUNT];
+  uint32_t tags[BURSAR_DOMAINS_PYTHON];
   uint32_t reserved;
 };
 #define BURSAR_STEPS 1024u
@@ -190,7 +190,5 @@ uint32_t bursar_frames_tag(unsigned domain);
 void bursar_frames_start(const PyThreadState *main_thread, const PyObject *main_globals);
 /* Every stack must be looked up again. */
 void bursar_frames_moved(void);
-/* A watched block ended: the memory of a code object goes with it. */
-void bursar_frames_block_ended(const void *p);
 
 #endif

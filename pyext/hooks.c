@@ -3,20 +3,18 @@
 #include <string.h>
 #include "account/hot.h"
 
+#include "anywhere.h"
 #include "frames.h"
 
 /* The allocators that were there.  Our own keep their contexts, so that a call which reads a half-replaced allocator (RAW
  * is called without the GIL) still fits. */
-static PyMemAllocatorEx under[BURSAR_DOMAIN_COUNT];
-static bool installed[BURSAR_DOMAIN_COUNT];
+static PyMemAllocatorEx under[BURSAR_DOMAINS_PYTHON];
+static bool installed[BURSAR_DOMAINS_PYTHON];
 static bool many_gils; /* interpreters with GILs of their own have been seen: frees must look whose they are */
 
-/* This thread is inside an allocator that we wrap.  Initial-exec: no call to find it. */
-static __thread bool inside __attribute__((tls_model("initial-exec")));
-
-static const PyMemAllocatorDomain python_domain[BURSAR_DOMAIN_COUNT] = {[BURSAR_DOMAIN_OBJ] = PYMEM_DOMAIN_OBJ,
-                                                                        [BURSAR_DOMAIN_MEM] = PYMEM_DOMAIN_MEM,
-                                                                        [BURSAR_DOMAIN_RAW] = PYMEM_DOMAIN_RAW};
+static const PyMemAllocatorDomain python_domain[BURSAR_DOMAINS_PYTHON] = {[BURSAR_DOMAIN_OBJ] = PYMEM_DOMAIN_OBJ,
+                                                                          [BURSAR_DOMAIN_MEM] = PYMEM_DOMAIN_MEM,
+                                                                          [BURSAR_DOMAIN_RAW] = PYMEM_DOMAIN_RAW};
 
 static void expect_many_gils(void);
 
@@ -29,6 +27,8 @@ static size_t plain_size;
 static __attribute__((noinline)) void *book_slowly(void *p, size_t size, unsigned domain) {
   if (!bursar_account.active)
     return p;
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
   uint32_t tag = bursar_frames_tag(domain);
   if (!tag) {
     expect_many_gils();
@@ -36,11 +36,15 @@ static __attribute__((noinline)) void *book_slowly(void *p, size_t size, unsigne
   } else if (!bursar_hot_alloc(p, size, tag, domain)) {
     bursar_account_alloc_gil(p, size, tag, domain);
   }
+  bursar_anywhere_inside = was;
   return p;
 }
 
 static __attribute__((noinline)) void *book_rarity(void *p, size_t size, uint32_t tag, unsigned domain) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
   bursar_account_alloc_gil(p, size, tag, domain);
+  bursar_anywhere_inside = was;
   return p;
 }
 
@@ -63,9 +67,9 @@ static inline __attribute__((always_inline)) void *book(void *p, size_t size, un
 }
 
 static inline __attribute__((always_inline)) void *guarded_malloc(size_t size, unsigned domain) {
-  inside = true;
+  bursar_anywhere_inside = true;
   void *p = under[domain].malloc(under[domain].ctx, size);
-  inside = false;
+  bursar_anywhere_inside = false;
   return book(p, size, domain);
 }
 
@@ -83,14 +87,17 @@ static inline __attribute__((always_inline)) void *hooked_malloc(size_t size, un
 }
 
 static inline __attribute__((always_inline)) void *hooked_calloc(size_t count, size_t size, unsigned domain) {
-  inside = true;
+  bursar_anywhere_inside = true;
   void *p = under[domain].calloc(under[domain].ctx, count, size);
-  inside = false;
+  bursar_anywhere_inside = false;
   return book(p, count * size, domain); /* no overflow: it was served */
 }
 
 static __attribute__((noinline)) void free_rarity(void *p, unsigned domain) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
   bursar_account_free_gil(p, domain);
+  bursar_anywhere_inside = was;
   under[domain].free(under[domain].ctx, p);
 }
 
@@ -106,9 +113,9 @@ static inline __attribute__((always_inline)) void hooked_free(void *p, unsigned 
 static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_t size, unsigned domain) {
   struct bursar_record old;
   bool known = p && bursar_live_take(p, &old);
-  inside = true;
+  bursar_anywhere_inside = true;
   void *q = under[domain].realloc(under[domain].ctx, p, size);
-  inside = false;
+  bursar_anywhere_inside = false;
   if (known && !q)
     (void)bursar_live_put(p, old);
   else if (known)
@@ -128,53 +135,44 @@ static void mem_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_MEM); }
 
 /* --- RAW, and everything once there are several GILs: any thread -------------------------------------------------------- */
 
-static void *any_book(void *p, size_t size, unsigned domain) {
-  if (!p || inside || !bursar_account.active)
-    return p;
-  uint32_t tag = bursar_holds_main_gil() ? bursar_frames_tag(domain) : 0;
-  if (tag)
-    bursar_account_alloc_gil(p, size, tag, domain);
-  else
-    bursar_account_alloc_free(p, size, domain);
-  return p;
-}
-
-static void any_retire(void *p, struct bursar_record record, unsigned domain) {
-  if (bursar_holds_main_gil())
-    bursar_account_retire_gil(p, record, domain);
-  else
-    bursar_account_retire_free(p, record, domain);
-}
-
 static void any_free(void *p, unsigned domain) {
   struct bursar_record record;
   if (p && bursar_live_take(p, &record))
-    any_retire(p, record, domain);
+    bursar_anywhere_retire(p, record, domain);
   under[domain].free(under[domain].ctx, p);
 }
 
 static void *any_realloc(void *p, size_t size, unsigned domain, bool outermost) {
   struct bursar_record old;
   bool known = p && outermost && bursar_live_take(p, &old);
-  bool was = inside;
-  inside = true;
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
   void *q = under[domain].realloc(under[domain].ctx, p, size);
-  inside = was;
+  bursar_anywhere_inside = was;
   if (known && !q)
     (void)bursar_live_put(p, old);
   else if (known)
-    any_retire(p, old, domain);
-  return any_book(q, size, domain);
+    bursar_anywhere_retire(p, old, domain);
+  return bursar_anywhere_book(q, size, domain);
 }
 
 static void *raw_malloc(void *ctx, size_t size) {
-  return any_book(under[BURSAR_DOMAIN_RAW].malloc(under[BURSAR_DOMAIN_RAW].ctx, size), size, BURSAR_DOMAIN_RAW);
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  void *p = under[BURSAR_DOMAIN_RAW].malloc(under[BURSAR_DOMAIN_RAW].ctx, size);
+  bursar_anywhere_inside = was;
+  return bursar_anywhere_book(p, size, BURSAR_DOMAIN_RAW);
 }
 static void *raw_calloc(void *ctx, size_t count, size_t size) {
-  return any_book(under[BURSAR_DOMAIN_RAW].calloc(under[BURSAR_DOMAIN_RAW].ctx, count, size), count * size,
-                  BURSAR_DOMAIN_RAW);
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  void *p = under[BURSAR_DOMAIN_RAW].calloc(under[BURSAR_DOMAIN_RAW].ctx, count, size);
+  bursar_anywhere_inside = was;
+  return bursar_anywhere_book(p, count * size, BURSAR_DOMAIN_RAW);
 }
-static void *raw_realloc(void *ctx, void *p, size_t size) { return any_realloc(p, size, BURSAR_DOMAIN_RAW, !inside); }
+static void *raw_realloc(void *ctx, void *p, size_t size) {
+  return any_realloc(p, size, BURSAR_DOMAIN_RAW, !bursar_anywhere_inside);
+}
 static void raw_free(void *ctx, void *p) { any_free(p, BURSAR_DOMAIN_RAW); }
 
 static void careful_obj_free(void *ctx, void *p) { any_free(p, BURSAR_DOMAIN_OBJ); }
@@ -186,9 +184,33 @@ static void *careful_mem_realloc(void *ctx, void *p, size_t size) {
   return any_realloc(p, size, BURSAR_DOMAIN_MEM, true);
 }
 
+/* --- pymalloc's arenas: where their blocks are counted, they are not ----------------------------------------------------- */
+
+static PyObjectArenaAllocator under_arenas;
+static bool blocks_count;
+
+static void *arena_alloc(void *ctx, size_t size) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = was || blocks_count;
+  void *p = under_arenas.alloc(under_arenas.ctx, size);
+  bursar_anywhere_inside = was;
+  return p;
+}
+
+static void arena_free(void *ctx, void *p, size_t size) { under_arenas.free(under_arenas.ctx, p, size); }
+
+/* Once: what a program sets on top of it stays. */
+static void guard_arenas(void) {
+  if (under_arenas.alloc)
+    return;
+  PyObject_GetArenaAllocator(&under_arenas);
+  PyObjectArenaAllocator guarded = {under_arenas.ctx, arena_alloc, arena_free};
+  PyObject_SetArenaAllocator(&guarded);
+}
+
 /* --- in and out --------------------------------------------------------------------------------------------------------- */
 
-static const PyMemAllocatorEx ours[BURSAR_DOMAIN_COUNT] = {
+static const PyMemAllocatorEx ours[BURSAR_DOMAINS_PYTHON] = {
     [BURSAR_DOMAIN_OBJ] = {NULL, obj_malloc, obj_calloc, obj_realloc, obj_free},
     [BURSAR_DOMAIN_MEM] = {NULL, mem_malloc, mem_calloc, mem_realloc, mem_free},
     [BURSAR_DOMAIN_RAW] = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free},
@@ -218,17 +240,19 @@ static void expect_many_gils(void) {
   if (many_gils)
     return;
   many_gils = true;
-  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)
     if (installed[domain] && on_top(domain))
       set(domain);
 }
 
-void bursar_hooks_install(void) {
+void bursar_hooks_install(uint32_t domains) {
   const char *name = _PyMem_GetCurrentAllocatorName();
+  guard_arenas();
+  blocks_count = domains & (1u << BURSAR_DOMAIN_OBJ | 1u << BURSAR_DOMAIN_MEM);
   plain_size = name && strncmp(name, "pymalloc", 8) == 0 ? 512 - 4 * sizeof(size_t)
                                                          : 0; /* debug hooks add three words */
-  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-    if (installed[domain])
+  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++) {
+    if (installed[domain] || !(domains >> domain & 1))
       continue;
     PyMem_GetAllocator(python_domain[domain], &under[domain]);
     set(domain);
@@ -237,7 +261,7 @@ void bursar_hooks_install(void) {
 }
 
 void bursar_hooks_remove(void) {
-  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)
     if (installed[domain] && on_top(domain)) {
       PyMem_SetAllocator(python_domain[domain], &under[domain]);
       installed[domain] = false;

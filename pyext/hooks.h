@@ -1,4 +1,4 @@
-/* hooks.h: PEP 445: bursar around the allocators of Python's three domains, whatever they are.
+/* hooks.h: PEP 445: bursar around the allocators of Python's three domains, or some of them, whatever they are.
  *
  * Installed at the start of books and taken out at their end where nobody has wrapped them since; else they stay and pass
  * everything through.  A wrapped allocator may call another domain (pymalloc's large blocks are RAW's): only the outermost
@@ -8,7 +8,8 @@
 
 #include "compat.h"
 
-void bursar_hooks_install(void);
+/* Those of the mask, a bit for each enum bursar_domain. */
+void bursar_hooks_install(uint32_t domains);
 void bursar_hooks_remove(void);
 
 #endif

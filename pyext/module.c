@@ -10,10 +10,13 @@
 #include <unistd.h>
 
 #include "account/account.h"
+#include "anywhere.h"
 #include "boot.h"
 #include "frames.h"
 #include "hooks.h"
 #include "ledger/place.h"
+#include "native_books.h"
+#include "numpy.h"
 #include "prim/prim.h"
 #include "report/summary.h"
 
@@ -67,13 +70,26 @@ static void warn(const char *text) {
 
 static bool is_main_thread(void) { return (pid_t)syscall(SYS_gettid) == getpid(); }
 
-static int open_books(const char *path, uint64_t cap, uint32_t within, enum bursar_phase phase, pid_t parent,
+/* What is listened to in the end: the domains that were asked for and can be heard. */
+static uint32_t heard(uint32_t domains) {
+  uint32_t native = 1u << BURSAR_DOMAIN_MALLOC | 1u << BURSAR_DOMAIN_MMAP;
+  return bursar_native_books_there() ? domains : domains & ~native;
+}
+
+static void listen_to(uint32_t domains) {
+  bursar_hooks_install(domains);
+  if (domains >> BURSAR_DOMAIN_NUMPY & 1)
+    bursar_numpy_open();
+  bursar_native_books_open(domains);
+}
+
+static int open_books(const char *path, const struct bursar_boot *boot, enum bursar_phase phase, pid_t parent,
                       struct bursar_error *error) {
-  static const struct bursar_provider provider = {
-      .block_ended = bursar_frames_block_ended, .stacks_moved = bursar_frames_moved, .warn = warn};
+  static const struct bursar_provider provider = {.stacks_moved = bursar_frames_moved, .warn = warn};
   struct bursar_settings settings = {.path = path,
-                                     .cap = cap,
-                                     .within = within,
+                                     .cap = boot->cap,
+                                     .within = boot->within,
+                                     .domains = heard(boot->domains),
                                      .phase = phase,
                                      .python_hex = PY_VERSION_HEX,
                                      .python_version = PY_VERSION,
@@ -88,29 +104,37 @@ static int open_books(const char *path, uint64_t cap, uint32_t within, enum burs
     return status;
   process.pid = getpid();
   snprintf(process.path, sizeof process.path, "%s", path);
-  bursar_hooks_install();
+  listen_to(settings.domains);
   return 0;
 }
 
 static void close_books(enum bursar_state state) {
+  bursar_native_books_close();
+  bursar_numpy_close();
   bursar_account_stop(state);
   bursar_hooks_remove();
 }
 
+/* No other handler's memory goes through the books while some thread that will not be there may hold a lock of theirs. */
+static void before_fork(void) { bursar_anywhere_inside = true; }
+static void after_fork_in_parent(void) { bursar_anywhere_inside = false; }
+
 /* A forked child: its parent's ledger is none of its business. */
 static void after_fork_in_child(void) {
+  bursar_anywhere_inside = false;
   if (!process.pid)
     return;
   int kept = errno;
   bool was = bursar_account.active;
   pid_t parent = process.pid;
+  bursar_native_books_close();
   bursar_account_abandon();
   process.pid = 0;
   if (was && process.follow) {
     struct bursar_error error = {0};
     char path[sizeof process.path];
     if (bursar_boot_child(process.boot.path, path, sizeof path, &error) != 0 ||
-        open_books(path, process.boot.cap, process.boot.within, BURSAR_PHASE_MAIN, parent, &error) != 0) {
+        open_books(path, &process.boot, BURSAR_PHASE_MAIN, parent, &error) != 0) {
       bursar_hooks_remove();
       say(error.text);
     }
@@ -122,7 +146,7 @@ static void after_fork_in_child(void) {
 
 static int register_handlers(void) {
   if (!process.handlers)
-    process.handlers = pthread_atfork(NULL, NULL, after_fork_in_child) == 0;
+    process.handlers = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
   return process.handlers ? 0 : -1;
 }
 
@@ -177,13 +201,14 @@ static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs
     goto out;
   }
   remember_stderr();
-  if (open_books(path, cap, within, BURSAR_PHASE_MAIN, 0, &error) != 0) {
+  const struct bursar_boot boot = {.cap = cap, .within = within, .domains = BURSAR_DOMAINS_OF_PYTHON};
+  if (open_books(path, &boot, BURSAR_PHASE_MAIN, 0, &error) != 0) {
     raise_error(&error);
     goto out;
   }
   process.follow = follow != 0;
   process.under_run = false;
-  process.boot = (struct bursar_boot){.cap = cap, .within = within};
+  process.boot = boot;
   snprintf(process.boot.path, sizeof process.boot.path, "%s", path);
   result = Py_NewRef(Py_None);
 out:
@@ -326,14 +351,13 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
 
   char path[sizeof process.path];
   snprintf(path, sizeof path, "%s", process.boot.path);
-  int status = process.boot.pid == getpid()
-                   ? open_books(path, process.boot.cap, process.boot.within, BURSAR_PHASE_STARTUP, 0, &error)
-                   : BURSAR_MISUSE;
+  int status = process.boot.pid == getpid() ? open_books(path, &process.boot, BURSAR_PHASE_STARTUP, 0, &error)
+                                            : BURSAR_MISUSE;
   /* Not the first program of this process, or not its first process: a ledger of its own. */
   if (status == BURSAR_MISUSE && process.boot.follow) {
     status = bursar_boot_child(process.boot.path, path, sizeof path, &error);
     if (status == 0)
-      status = open_books(path, process.boot.cap, process.boot.within, BURSAR_PHASE_STARTUP, 0, &error);
+      status = open_books(path, &process.boot, BURSAR_PHASE_STARTUP, 0, &error);
   }
   if (status != 0)
     return raise_error(&error);

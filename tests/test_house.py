@@ -20,6 +20,7 @@ BELOW = {
     "base": {"prim"},
     "ledger": {"base", "prim"},
     "account": {"ledger", "base", "prim"},
+    "native": {"account", "ledger", "base", "prim"},
     "report": {"ledger", "base", "prim"},
     "cli": {"account", "report", "ledger", "base", "prim"},
 }
@@ -87,20 +88,20 @@ def test_includes_go_downward() -> None:
 
 def test_only_prim_asks_for_the_system() -> None:
     assert list(wrong_conditions("#if defined(__linux__)\n", SYSTEM_MACRO))
-    files = [path for path in c_files("src", "pyext") if path.parent.name != "prim"]
+    files = [path for path in c_files("src", "pyext", "preload") if path.parent.name != "prim"]
     assert not complaints(files, lambda path, text: wrong_conditions(text, SYSTEM_MACRO))
 
 
 def test_only_compat_asks_for_the_python_version() -> None:
     version = re.compile(r"\bPY_(VERSION_HEX|MAJOR_VERSION|MINOR_VERSION)\b")
     assert list(wrong_conditions("#elif PY_VERSION_HEX >= 0x030c0000\n", version))
-    files = [path for path in c_files("src", "pyext") if path.name != "compat.h"]
+    files = [path for path in c_files("src", "pyext", "preload") if path.name != "compat.h"]
     assert not complaints(files, lambda path, text: wrong_conditions(text, version))
 
 
 def test_files_are_short() -> None:
     assert list(too_long("\n" * (MAX_LINES + 1)))
-    files = c_files("src", "pyext", "tests") + sorted(
+    files = c_files("src", "pyext", "preload", "tests") + sorted(
         path for folder in ("python", "tools", "tests", "web/src") for path in (ROOT / folder).rglob("*.*")
         if path.suffix in {".py", ".pyi", ".js", ".css"} and "node_modules" not in path.parts
     )  # fmt: skip

@@ -41,7 +41,7 @@ def c_files(*folders: str) -> list[Path]:
 
 def step_lint() -> Tally:
     """ruff, clang-format, and the house: who may include whom."""
-    files = c_files("src", "pyext", "tests")
+    files = c_files("src", "pyext", "preload", "tests")
     return (
         passes(VENV_BIN / "ruff", "check", ".")
         + passes(VENV_BIN / "clang-format", "--dry-run", "-Werror", *files)
@@ -51,7 +51,7 @@ def step_lint() -> Tally:
 
 def step_tidy() -> Tally:
     """clang-tidy over the core and the extension."""
-    files = [path for path in c_files("src", "pyext") if path.suffix == ".c"]
+    files = [path for path in c_files("src", "pyext", "preload") if path.suffix == ".c"]
     return passes(VENV_BIN / "clang-tidy", "--quiet", "-p", install.build_folder(PYTHON), *files)
 
 

@@ -10,12 +10,25 @@ import os
 import sys
 
 
+def _take_out(encoded: str) -> None:
+    """Removes our library from LD_PRELOAD, where it stands first."""
+    raw = encoded.encode().split(b"%")
+    path = os.fsdecode(raw[0] + b"".join(bytes.fromhex(part[:2].decode()) + part[2:] for part in raw[1:]))
+    first, colon, others = os.environ.get("LD_PRELOAD", "").partition(":")
+    if path and first == path and others:
+        os.environ["LD_PRELOAD"] = others
+    elif path and first == path:
+        del os.environ["LD_PRELOAD"]
+
+
 def _begin() -> None:
     settings = os.environ.get("BURSAR_RUN")
     if settings is None:
         return
-    if "follow=1" not in settings.split(";"):
+    pairs = dict(pair.partition("=")[::2] for pair in settings.split(";"))
+    if pairs.get("follow") != "1":
         del os.environ["BURSAR_RUN"]
+        _take_out(pairs.get("preload", ""))
     try:
         from . import _bursar
 

@@ -8,6 +8,7 @@
 #include "account/fold.h"
 #include "account/hot.h"
 #include "account/journal.h"
+#include "account/maps.h"
 #include "account/stacks.h"
 #include "base/pool.h"
 #include "prim/prim.h"
@@ -73,6 +74,7 @@ static void fill_header(const struct bursar_settings *settings) {
   header->started_mono_ns = bursar_account.started_ns;
   header->temporary_within = bursar_account.within;
   header->parent_pid = settings->parent_pid;
+  header->domains = settings->domains;
   snprintf(header->python_version, sizeof header->python_version, "%s",
            settings->python_version ? settings->python_version : "");
   snprintf(header->bursar_version, sizeof header->bursar_version, "%s", BURSAR_VERSION);
@@ -132,11 +134,13 @@ void bursar_account_stop(enum bursar_state state) {
   /* Frees find nothing from here on, allocations find no stack: the hooks pass everything through. */
   account->provider.stacks_moved();
   bursar_live_drop();
+  bursar_maps_drop();
   bursar_stacks_stop();
 }
 
 void bursar_account_abandon(void) {
   bursar_live_after_fork();
+  bursar_maps_after_fork();
   bool was = bursar_account.active;
   bursar_account.active = false;
   bursar_writer_close(&bursar_account.writer);
@@ -144,6 +148,7 @@ void bursar_account_abandon(void) {
   if (was) {
     bursar_account.provider.stacks_moved();
     bursar_live_drop();
+    bursar_maps_drop();
     bursar_stacks_stop();
   }
 }
@@ -283,10 +288,8 @@ static uint64_t intent_of(uint32_t number, uint64_t size) {
   return (size < UINT32_MAX ? size : UINT32_MAX) << 32 | number << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG;
 }
 
-static void tell_watcher(const void *p, const struct bursar_record *record, struct bursar_site *site) {
-  if (record->watched)
-    bursar_account.provider.block_ended(p);
-  if (site && (record->watched || bursar_account.parked) && was_parked(p))
+static void note_parked(const void *p, const struct bursar_record *record, struct bursar_site *site) {
+  if ((record->watched || bursar_account.parked) && was_parked(p))
     site->temporaries++;
 }
 
@@ -297,14 +300,18 @@ static void note_temporary(const void *p, struct bursar_site *site) {
   }
 }
 
-static void retire(const void *p, struct bursar_record record, unsigned domain) {
+static void retire_free_part(struct bursar_record record, bool ends, unsigned domain);
+
+/* `ends` is false for a piece of a mapping: its bytes go, the block stays. */
+static void retire_part(const void *p, struct bursar_record record, bool ends, unsigned domain) {
   bool ours = record.number && bursar_account.active && record.number <= counts()->sites; /* else a size, left behind */
-  struct bursar_site *site = ours ? &bursar_account.numbered[record.number] : NULL;
-  tell_watcher(p, &record, site);
-  if (!site)
+  if (!ours)
     return;
+  struct bursar_site *site = &bursar_account.numbered[record.number];
+  if (p)
+    note_parked(p, &record, site);
   if (site->epoch == BURSAR_EPOCH_FREE_LANE) {
-    bursar_account_retire_free(p, record, domain);
+    retire_free_part(record, ends, domain);
     return;
   }
   if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || bursar_account.countdown < 0)
@@ -315,8 +322,16 @@ static void retire(const void *p, struct bursar_record record, unsigned domain) 
     return;
   if (site->epoch != BURSAR_BOOKS->epoch)
     bursar_journal_touch(site);
-  note_temporary(p, site);
-  bursar_hot_debit(site, intent_of(record.number, record.size), record.size, domain);
+  if (p)
+    note_temporary(p, site);
+  if (ends)
+    bursar_hot_debit(site, intent_of(record.number, record.size), record.size, domain);
+  else
+    bursar_hot_shrink(site, intent_of(record.number, record.size), record.size, domain);
+}
+
+static void retire(const void *p, struct bursar_record record, unsigned domain) {
+  retire_part(p, record, true, domain);
 }
 
 /* Between events, when no site is on its way from a lookup to its booking. */
@@ -362,6 +377,29 @@ void bursar_account_free_gil(void *p, unsigned domain) {
     return;
   if (bursar_live_top && bursar_live_take(p, &record))
     bursar_account_retire_gil(p, record, domain);
+}
+
+unsigned bursar_account_domain(uint32_t number) {
+  return bursar_account.active && number && number <= counts()->sites ? facts_of(number)->domain : BURSAR_DOMAIN_RAW;
+}
+
+uint32_t bursar_account_map_gil(size_t size, uint32_t tag, unsigned domain) {
+  if (bursar_account.active)
+    look();
+  if (!bursar_account.active)
+    return 0;
+  uint32_t number = tag >> BURSAR_CELL_SHIFT;
+  struct bursar_site *site = &bursar_account.numbered[number];
+  if (site->epoch != BURSAR_BOOKS->epoch)
+    bursar_journal_touch(site);
+  remember(NULL);
+  bursar_hot_credit(site, intent_of(number, size), size, domain);
+  return number;
+}
+
+void bursar_account_unmap_gil(struct bursar_record piece, bool ends, unsigned domain) {
+  retire_part(NULL, piece, ends, domain);
+  after_event();
 }
 
 /* Where this was, another block is now, though its end was never seen: somebody freed it behind the hooks. */
@@ -417,6 +455,16 @@ static void free_lane_moved(int64_t bytes) {
     ;
 }
 
+static void credit_free(size_t size, unsigned domain) {
+  struct bursar_site *site = &bursar_account.sites[domain];
+  struct bursar_tally *tally = &BURSAR_BOOKS->free_lane[domain];
+  add(&site->alloc_bytes, size);
+  add(&site->allocs, 1);
+  add(&tally->alloc_bytes, size);
+  add(&tally->allocs, 1);
+  free_lane_moved((int64_t)size);
+}
+
 void bursar_account_alloc_free(void *p, size_t size, unsigned domain) {
   if (!bursar_account.active)
     return;
@@ -428,13 +476,7 @@ void bursar_account_alloc_free(void *p, size_t size, unsigned domain) {
     bursar_account_retire_free(other, old, facts_of(old.number)->domain);
   if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = domain + 1}))
     return;
-  struct bursar_site *site = &bursar_account.sites[domain];
-  struct bursar_tally *tally = &BURSAR_BOOKS->free_lane[domain];
-  add(&site->alloc_bytes, size);
-  add(&site->allocs, 1);
-  add(&tally->alloc_bytes, size);
-  add(&tally->allocs, 1);
-  free_lane_moved((int64_t)size);
+  credit_free(size, domain);
 }
 
 /* The first free outside the GIL after a peak: what such frees were at the peak is saved before it counts. */
@@ -447,7 +489,7 @@ static void save_remote_peak(struct bursar_site_facts *facts) {
   __atomic_store_n(&facts->remote_epoch, epoch, __ATOMIC_RELEASE);
 }
 
-void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain) {
+static void retire_free_part(struct bursar_record record, bool ends, unsigned domain) {
   if (!bursar_account.active || !record.number || record.number > counts()->sites)
     return;
   struct bursar_site *site = &bursar_account.numbered[record.number];
@@ -455,18 +497,33 @@ void bursar_account_retire_free(const void *p, struct bursar_record record, unsi
   if (load(&site->epoch) == BURSAR_EPOCH_FREE_LANE) {
     tally = &BURSAR_BOOKS->free_lane[domain];
     add(&site->free_bytes, record.size);
-    add(&site->frees, 1);
+    add(&site->frees, ends);
   } else {
     struct bursar_site_facts *facts = facts_of(record.number);
     __atomic_store_n(&bursar_account.remote_any, true, __ATOMIC_RELAXED);
     save_remote_peak(facts);
     tally = &BURSAR_BOOKS->remote[domain];
     add(&facts->remote_free_bytes, record.size);
-    add(&facts->remote_frees, 1);
+    add(&facts->remote_frees, ends);
   }
   add(&tally->free_bytes, record.size);
-  add(&tally->frees, 1);
+  add(&tally->frees, ends);
   free_lane_moved(-(int64_t)record.size);
+}
+
+void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain) {
+  retire_free_part(record, true, domain);
+}
+
+uint32_t bursar_account_map_free(size_t size, unsigned domain) {
+  if (!bursar_account.active)
+    return 0;
+  credit_free(size, domain);
+  return domain + 1;
+}
+
+void bursar_account_unmap_free(struct bursar_record piece, bool ends, unsigned domain) {
+  retire_free_part(piece, ends, domain);
 }
 
 /* --- marks ---------------------------------------------------------------------------------------------------------- */

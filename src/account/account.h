@@ -32,8 +32,6 @@ struct bursar_recent {
 };
 
 struct bursar_provider {
-  /* A watched block ended (main GIL held). */
-  void (*block_ended)(const void *p);
   /* Every cached stack must be looked up again: the phase or the books have changed (main GIL held). */
   void (*stacks_moved)(void);
   /* The books stopped by themselves: one line for the user.  Any thread. */
@@ -78,6 +76,7 @@ struct bursar_settings {
   uint32_t python_hex; /* for the header */
   const char *python_version;
   uint32_t parent_pid;
+  uint32_t domains; /* those that are listened to, a bit each */
 };
 
 /* Opens the books.  The hooks are installed after a first success (the live table must be there).  Main GIL.  Class N. */
@@ -103,6 +102,16 @@ void bursar_account_forget_gil(struct bursar_recent *recent);
 /* Lane FREE. */
 void bursar_account_alloc_free(void *p, size_t size, unsigned domain);
 void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain);
+
+/* Mappings: as above, but that the caller keeps the table of them (maps.h).  The first two return the site's number, 0 where
+ * nothing is booked. */
+uint32_t bursar_account_map_gil(size_t size, uint32_t tag, unsigned domain);
+uint32_t bursar_account_map_free(size_t size, unsigned domain);
+/* Bytes of it ended, and the block with them if `ends`. */
+void bursar_account_unmap_gil(struct bursar_record piece, bool ends, unsigned domain);
+void bursar_account_unmap_free(struct bursar_record piece, bool ends, unsigned domain);
+/* The domain of the site of this number. */
+unsigned bursar_account_domain(uint32_t number);
 
 /* Blocks and bytes live over both lanes. */
 int64_t bursar_account_live(void);

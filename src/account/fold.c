@@ -5,6 +5,7 @@
 #include "account/account.h"
 #include "account/hot.h"
 #include "account/journal.h"
+#include "account/maps.h"
 #include "account/stacks.h"
 #include "base/pool.h"
 
@@ -194,6 +195,7 @@ static uint32_t fold(void) {
   follow_all();
   bursar_journal_fold(gone_to, past, counts()->sites);
   bursar_live_renumber(gone_to, counts()->sites + 1); /* live blocks name the sites that charged them */
+  bursar_maps_renumber(gone_to, counts()->sites + 1);
   compact_nodes();
   bursar_stacks_rebuild();
   counts()->folded_sites += folded;

@@ -48,6 +48,18 @@ static inline void bursar_hot_debit(struct bursar_site *site, uint64_t intent, s
   books->live -= size;
 }
 
+/* A piece of a mapping: the block stays. */
+static inline void bursar_hot_shrink(struct bursar_site *site, uint64_t intent, size_t size, unsigned domain) {
+  struct bursar_books *books = BURSAR_BOOKS;
+  books->intent = intent;
+  BURSAR_IN_ORDER();
+  site->free_bytes += size;
+  BURSAR_IN_ORDER();
+  books->gil[domain].free_bytes += size;
+  BURSAR_IN_ORDER();
+  books->live -= size;
+}
+
 /* Lane FREE moves it by atomic adds. */
 static inline int64_t bursar_hot_trigger(void) { return __atomic_load_n(&bursar_account.trigger, __ATOMIC_RELAXED); }
 

@@ -177,7 +177,7 @@ static struct bursar_record decode(const uint32_t *cell) {
     return record;
   }
   record.watched = (low & BURSAR_CELL_WATCHED) != 0;
-  if (record.number)
+  if (record.number) /* else a size, left behind by a block whose end was not seen */
     record.size = cell[1];
   return record;
 }
@@ -217,14 +217,12 @@ void bursar_live_drop(void) {
 void bursar_live_after_fork(void) { __atomic_clear(&odd_lock, __ATOMIC_RELEASE); }
 
 static void put_small(uint32_t *cell, struct bursar_record record) {
-  uint32_t tag = record.number << BURSAR_CELL_SHIFT | (record.watched ? BURSAR_CELL_WATCHED : 0);
-  if (record.size <= 16 && record.number) {
+  if (record.size <= 16) {
     *cell = record.number << BURSAR_CELL_SHIFT | (uint32_t)record.size;
     return;
   }
-  if (record.number) /* not ours: the next cell is somebody's */
-    cell[1] = (uint32_t)record.size;
-  *cell = tag | BURSAR_CELL_BIG;
+  cell[1] = (uint32_t)record.size;
+  *cell = record.number << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG | (record.watched ? BURSAR_CELL_WATCHED : 0);
 }
 
 bool bursar_live_put(const void *p, struct bursar_record record) {
@@ -233,7 +231,7 @@ bool bursar_live_put(const void *p, struct bursar_record record) {
   uint32_t *leaf = leaf_made(p);
   if (!leaf)
     return false;
-  if (record.size <= BURSAR_SMALL_MAX || !record.number) {
+  if (record.size <= BURSAR_SMALL_MAX) {
     put_small(cell_in(leaf, p), record);
     return true;
   }
@@ -316,10 +314,10 @@ const void *bursar_live_large_in_the_way(const void *p) {
 }
 
 /* Another thread may be freeing the block just now: it must not come back by being marked. */
-static bool mark(uint32_t *at, bool make) {
+static bool mark(uint32_t *at) {
   uint32_t low = __atomic_load_n(at, __ATOMIC_RELAXED);
   do
-    if (low ? !(low & BURSAR_CELL_BIG) : !make)
+    if (!(low & BURSAR_CELL_BIG))
       return false;
   while (!__atomic_compare_exchange_n(at, &low, low | BURSAR_CELL_BIG | BURSAR_CELL_WATCHED, true, __ATOMIC_RELAXED,
                                       __ATOMIC_RELAXED));
@@ -329,11 +327,9 @@ static bool mark(uint32_t *at, bool make) {
 bool bursar_live_watch(const void *p) {
   if (!aligned(p))
     return false;
-  uint32_t *leaf = leaf_made(p);
-  if (!leaf)
-    return false;
-  struct large *large = holds_small(p) ? NULL : large_find(p);
-  return large ? mark(&large->tag, false) : mark(cell_in(leaf, p), true);
+  uint32_t *cell = holds_small(p) ? bursar_live_cell(p) : NULL;
+  struct large *large = cell ? NULL : large_find(p);
+  return cell ? mark(cell) : large && mark(&large->tag);
 }
 
 #define PAGE_CELLS (BURSAR_PRIM_PAGE / sizeof(uint32_t))
@@ -402,8 +398,7 @@ void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, 
       if (!leaf[i])
         continue;
       struct bursar_record record = decode(leaf + i);
-      if (record.number || record.size)
-        visit((const void *)(first + ((uintptr_t)i << 4)), record, context);
+      visit((const void *)(first + ((uintptr_t)i << 4)), record, context);
       i += record.size > 16 ? (uint32_t)((record.size + 15) / 16 - 1) : 0;
     }
     for (uint32_t i = 0; i < LARGE_RECORDS; i++)

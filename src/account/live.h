@@ -6,7 +6,6 @@
  *
  *     cell(p)      number << 6 | BIG | flags          cell(p + 16)   size                17 to 512 bytes
  *     cell(p)      number << 6 | size                                                     0 to 16 bytes (number is never 0 here)
- *     cell(p)      BIG | WATCHED                                                        not ours, but its end is of interest
  *
  * Larger blocks: 16 bytes for each 512.  A block of more than 496 bytes covers an address that is a multiple of 512, and no
  * other block covers that: its first such address names its record.  (In the cells above they would touch a page of the
@@ -38,7 +37,7 @@
 
 struct bursar_record {
   uint64_t size;
-  uint32_t number; /* the site's index + 1; 0: not ours, only watched */
+  uint32_t number; /* the site's index + 1 */
   bool watched;
 };
 
@@ -67,7 +66,7 @@ void bursar_live_after_fork(void);
 bool bursar_live_put(const void *p, struct bursar_record record);
 /* Takes a block out.  False where it is unknown; then *out is untouched. */
 bool bursar_live_take(const void *p, struct bursar_record *out);
-/* Marks the block (or the address, where the block is not ours) so that its end is reported.  False: no such luck. */
+/* Marks the block so that its end is told.  False: it has no room for a mark, or is none. */
 bool bursar_live_watch(const void *p);
 /* A block that is booked where one of that size at p is about to be: its end was never seen.  NULL: none (any more).  A
  * small block does not find a large one that it lies in, nor a large one another with a record elsewhere. */

@@ -111,7 +111,7 @@ int bursar_program_python(const char *asked, const char *invoked, struct bursar_
 
 /* The cheap answer, for a virtual environment and the like: bin/python beside lib/python3.N, the only one there, in
  * which lies the start-up file.  No answer is no proof of anything: then it is asked. */
-static bool has_start_file(const char *python) {
+static bool has_start_file(const char *python, struct bursar_program_file *package) {
   char path[BURSAR_PROGRAM_PATH_MAX + 300];
   char version[256] = "";
   size_t folder = (size_t)(base_name(python) - python);
@@ -126,14 +126,22 @@ static bool has_start_file(const char *python) {
   if (stream)
     closedir(stream);
   snprintf(path, sizeof path, "%.*s../lib/%s/site-packages/bursar.pth", (int)folder, python, version);
-  return found == 1 && access(path, R_OK) == 0;
+  if (found != 1 || access(path, R_OK) != 0)
+    return false;
+  /* An editable install has its extension elsewhere. */
+  int n =
+      snprintf(package->path, sizeof package->path, "%.*s../lib/%s/site-packages/bursar", (int)folder, python, version);
+  snprintf(path, sizeof path, "%.*s../lib/%s/site-packages/bursar/__init__.py", (int)folder, python, version);
+  return n > 0 && n < BURSAR_PROGRAM_PATH_MAX && access(path, R_OK) == 0;
 }
 
 /* The question takes the way that the real start takes: a start-up file that sees BURSAR_RUN opens the books.  No
  * process has pid 0, so that nothing comes of it but the extension, loaded.  The answer is a word and not the exit
  * status, because the caller may ignore SIGCHLD, and then there is no status to be had. */
-#define QUESTION \
-  "import sys; sys.stdout.write('bursar=%d;' % ('bursar._bursar' in sys.modules and sys.version_info >= (3, 10)))"
+#define QUESTION                                                                                                \
+  "import sys, os; b = sys.modules.get('bursar._bursar') if sys.version_info >= (3, 10) else None\n"            \
+  "sys.stdout.flush(); os.write(1, b'bursar=1;' + os.fsencode(os.path.dirname(b.__file__)) + b'\\0' if b else " \
+  "b'bursar=0;')"
 
 static int ask(const char *python, char *answer, size_t room) {
   char *argv[] = {(char *)python, (char *)"-c", (char *)QUESTION, NULL};
@@ -165,15 +173,20 @@ static int ask(const char *python, char *answer, size_t room) {
   return result;
 }
 
-int bursar_program_check_python(const struct bursar_program_file *python, struct bursar_error *error) {
-  char answer[1024];
-  if (has_start_file(python->path))
+int bursar_program_check_python(const struct bursar_program_file *python, struct bursar_program_file *package,
+                                struct bursar_error *error) {
+  static const char yes[] = "bursar=1;";
+  char answer[BURSAR_PROGRAM_PATH_MAX + 1024];
+  if (has_start_file(python->path, package))
     return BURSAR_OK;
   int result = ask(python->path, answer, sizeof answer);
   if (result < 0)
     return bursar_error_set(error, BURSAR_FAILED, "cannot start %.800s: %s", python->path, strerror(-result));
-  if (strstr(answer, "bursar=1;"))
+  const char *there = strstr(answer, yes);
+  if (there) {
+    snprintf(package->path, sizeof package->path, "%.*s", BURSAR_PROGRAM_PATH_MAX - 1, there + sizeof yes - 1);
     return BURSAR_OK;
+  }
   if (strstr(answer, "bursar=0;"))
     return bursar_error_set(error, BURSAR_FAILED, "%.400s has no bursar: %.400s -m pip install bursar", python->path,
                             python->path);

@@ -19,9 +19,9 @@ int bursar_program_python(const char *asked, const char *invoked, struct bursar_
                           struct bursar_error *error) __attribute__((warn_unused_result));
 
 /* Looks whether that Python has bursar, and where that does not show, starts it once and asks.  An error where it has
- * none, or does not work. */
-int bursar_program_check_python(const struct bursar_program_file *python, struct bursar_error *error)
-    __attribute__((warn_unused_result));
+ * none, or does not work.  Writes the folder of its package. */
+int bursar_program_check_python(const struct bursar_program_file *python, struct bursar_program_file *package,
+                                struct bursar_error *error) __attribute__((warn_unused_result));
 
 /* What to make of a command after `--`. */
 enum bursar_program_kind {

@@ -27,6 +27,8 @@ struct wish {
   const char *python;
   const char *module;
   const char *code;
+  const char *domains_text;
+  uint32_t domains;
   bool force;
   bool follow;
   uint32_t within;
@@ -37,10 +39,32 @@ struct target {
   char file[BURSAR_PROGRAM_PATH_MAX];
   char name[BURSAR_PROGRAM_PATH_MAX]; /* what the ledger is named after */
   char script[BURSAR_PROGRAM_PATH_MAX];
-  char **argv; /* allocated; its strings are the two above and the command's own */
+  struct bursar_program_file package; /* of the Python that will run, where that is known */
+  char **argv;                        /* allocated; its strings are the two above and the command's own */
 };
 
 /* ---- settings ---- */
+
+#define NATIVE (1u << BURSAR_DOMAIN_MALLOC | 1u << BURSAR_DOMAIN_MMAP)
+
+/* "python,malloc": the domains to listen to. */
+static int read_domains(struct wish *wish) {
+  static const char *const words[] = {"python.obj", "python.mem", "python.raw", "numpy", "malloc",
+                                      "mmap",       "python",     "native",     "all",   NULL};
+  static const uint32_t masks[] = {1, 2, 4, 8, 16, 32, BURSAR_DOMAINS_OF_PYTHON, NATIVE, BURSAR_DOMAINS_ALL};
+  wish->domains = 0;
+  for (const char *at = wish->domains_text; at; at = *at ? at + 1 : NULL) {
+    char word[32];
+    size_t bytes = strcspn(at, ",");
+    snprintf(word, sizeof word, "%.*s", (int)(bytes < sizeof word ? bytes : sizeof word - 1), at);
+    int which = bursar_cli_choice(word, words);
+    if (which < 0)
+      return bursar_cli_unknown("run", "domain", word, words);
+    wish->domains |= masks[which];
+    at += bytes;
+  }
+  return -1;
+}
 
 static int check_settings(struct wish *wish) {
   static const char *const modes[] = {"exact", NULL};
@@ -50,6 +74,10 @@ static int check_settings(struct wish *wish) {
     return bursar_cli_complain(2, "run: this version has no mode %s: only exact", wish->mode);
   if (wish->mode && bursar_cli_choice(wish->mode, modes) < 0)
     return bursar_cli_unknown("run", "mode", wish->mode, modes);
+  wish->domains = BURSAR_DOMAINS_OF_PYTHON;
+  int status = wish->domains_text ? read_domains(wish) : -1;
+  if (status >= 0)
+    return status;
   if (wish->within_text) {
     char *end;
     errno = 0;
@@ -78,13 +106,46 @@ static void add_encoded(struct bursar_buffer *out, const char *text) {
   }
 }
 
-static int tell_settings(const struct wish *wish, const char *ledger) {
+/* In front of what is there: the program's own preloads stay.  The extension takes it out again. */
+static int preload(const char *path) {
   struct bursar_buffer text;
-  bursar_buffer_init(&text, 4 * BURSAR_PLACE_PATH_MAX);
+  const char *others = getenv("LD_PRELOAD");
+  bursar_buffer_init(&text, 1u << 20);
+  bursar_buffer_format(&text, "%s%s%s", path, others && *others ? ":" : "", others ? others : "");
+  int result = bursar_buffer_finish(&text);
+  if (result == 0 && setenv("LD_PRELOAD", text.data, 1) != 0)
+    result = -errno;
+  bursar_buffer_free(&text);
+  return result;
+}
+
+/* Where the hooks are, if they are wanted and can be had; "" where not, which is said. */
+static void find_preload(const struct wish *wish, const struct target *target, char path[BURSAR_PROGRAM_PATH_MAX]) {
+  int n = snprintf(path, BURSAR_PROGRAM_PATH_MAX, "%s/libbursar_preload.so", target->package.path);
+  const char *why = !target->package.path[0] ? "the program is none of Python's, or starts it itself"
+                    : n <= 0 || n >= BURSAR_PROGRAM_PATH_MAX || access(path, R_OK) != 0
+                        ? "this installation has no libbursar_preload.so"
+                    : strpbrk(path, ": ") ? "the path of bursar's package has a space or a colon in it"
+                                          : NULL;
+  if (why && wish->domains & NATIVE)
+    bursar_cli_complain(0, "malloc and mmap will not be seen: %s", why);
+  if (why || !(wish->domains & NATIVE))
+    path[0] = 0;
+}
+
+static int tell_settings(const struct wish *wish, const struct target *target, const char *ledger) {
+  char hooks[BURSAR_PROGRAM_PATH_MAX];
+  struct bursar_buffer text;
+  find_preload(wish, target, hooks);
+  bursar_buffer_init(&text, 8 * BURSAR_PLACE_PATH_MAX);
   bursar_buffer_format(&text, "pid=%d;mode=exact;out=", (int)getpid());
   add_encoded(&text, ledger);
-  bursar_buffer_format(&text, ";cap=%u;within=%u;follow=%d;quiet=0", BURSAR_CAP_DEFAULT, wish->within, wish->follow);
+  bursar_buffer_format(&text, ";cap=%u;within=%u;domains=%u;follow=%d;quiet=0;preload=", BURSAR_CAP_DEFAULT,
+                       wish->within, wish->domains, wish->follow);
+  add_encoded(&text, hooks);
   int result = bursar_buffer_finish(&text);
+  if (result == 0 && hooks[0])
+    result = preload(hooks);
   if (result == 0 && setenv("BURSAR_RUN", text.data, 1) != 0)
     result = -errno;
   bursar_buffer_free(&text);
@@ -131,7 +192,7 @@ static int choose_python(const struct wish *wish, struct target *target) {
   struct bursar_program_file python;
   struct bursar_error error;
   if (bursar_program_python(wish->python, bursar_cli_invoked, &python, &error) < 0 ||
-      bursar_program_check_python(&python, &error) < 0)
+      bursar_program_check_python(&python, &target->package, &error) < 0)
     return bursar_cli_fail(&error);
   memcpy(target->file, python.path, sizeof target->file);
   return -1;
@@ -171,7 +232,7 @@ static int prepare_command(const struct wish *wish, char **operands, int count, 
   if (count < 1)
     return bursar_cli_complain(2, "run: nothing to run after --");
   int kind = bursar_program_command(operands[0], &file, &python, &error);
-  if (kind < 0 || (kind == BURSAR_PROGRAM_PYTHON && bursar_program_check_python(&python, &error) < 0))
+  if (kind < 0 || (kind == BURSAR_PROGRAM_PYTHON && bursar_program_check_python(&python, &target->package, &error) < 0))
     return bursar_cli_fail(&error);
   snprintf(target->name, sizeof target->name, "%s", file.path);
   memcpy(target->script, file.path, sizeof target->script);
@@ -200,7 +261,7 @@ static int become(const struct wish *wish, struct target *target) {
   if (status < 0) /* a full disk ends the books, and never the program: here they end before they begin */
     bursar_cli_complain(0, "no books are kept: %s", error.text);
   else
-    status = tell_settings(wish, ledger.path);
+    status = tell_settings(wish, target, ledger.path);
   if (status < 0) {
     execve(target->file, target->argv, environ);
     status = bursar_cli_complain(1, "cannot run %.800s: %s", target->file, strerror(errno));
@@ -220,6 +281,10 @@ int bursar_cli_run(int argc, char **argv) {
        .text = &wish.out,
        .help = "where the ledger goes (bursar ls shows where it goes otherwise)"},
       {.name = "force", .letter = 'f', .flag = &wish.force, .help = "replace the ledger that is there (ledgers only)"},
+      {.name = "domains",
+       .value = "LIST",
+       .text = &wish.domains_text,
+       .help = "whose memory: python, numpy, malloc, mmap, separated by commas,\nor all; python unless given"},
       {.name = "follow-fork",
        .flag = &wish.follow,
        .help = "keep books of forked children and Pythons that are executed,\neach in a ledger of its own, FILE.PID"},

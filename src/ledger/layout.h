@@ -1,4 +1,4 @@
-/* layout.h: the bytes of a ledger file, version 1.  FORMAT.md draws it.
+/* layout.h: the bytes of a ledger file, version 2.  FORMAT.md draws it.
  *
  * Glossary
  *   extent   the unit in which the file grows; extent 0 holds the five head pages, every other extent belongs to one
@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define BURSAR_LEDGER_MAGIC "BURSARL\n"
-#define BURSAR_LEDGER_VERSION 1u
+#define BURSAR_LEDGER_VERSION 2u
 #define BURSAR_LEDGER_ENDIAN 0x01020304u
 
 #define BURSAR_PAGE 4096u
@@ -52,7 +52,18 @@ enum bursar_region {
   BURSAR_REGION_COUNT = 10
 };
 
-enum bursar_domain { BURSAR_DOMAIN_OBJ = 0, BURSAR_DOMAIN_MEM = 1, BURSAR_DOMAIN_RAW = 2, BURSAR_DOMAIN_COUNT = 3 };
+enum bursar_domain {
+  BURSAR_DOMAIN_OBJ = 0,
+  BURSAR_DOMAIN_MEM = 1,
+  BURSAR_DOMAIN_RAW = 2,
+  BURSAR_DOMAIN_NUMPY = 3,
+  BURSAR_DOMAIN_MALLOC = 4,
+  BURSAR_DOMAIN_MMAP = 5,
+  BURSAR_DOMAIN_COUNT = 6
+};
+#define BURSAR_DOMAINS_PYTHON 3 /* the first ones: PEP 445's */
+#define BURSAR_DOMAINS_OF_PYTHON ((1u << BURSAR_DOMAINS_PYTHON) - 1)
+#define BURSAR_DOMAINS_ALL ((1u << BURSAR_DOMAIN_COUNT) - 1)
 
 enum bursar_mode { BURSAR_MODE_NONE = 0, BURSAR_MODE_EXACT = 1, BURSAR_MODE_SAMPLE = 2, BURSAR_MODE_COUNT = 3 };
 
@@ -84,6 +95,8 @@ struct bursar_header { /* at BURSAR_AT_HEADER */
   uint32_t parent_pid; /* the process this one was forked from, where the books were carried over; else 0 */
   char python_version[32];
   char bursar_version[32];
+  uint32_t domains; /* a bit for each enum bursar_domain: those that were listened to */
+  uint32_t reserved;
 };
 
 /* What an allocation adds on one side and a free on the other: live = allocated - freed. */
@@ -171,7 +184,7 @@ struct bursar_node {
 };
 #define BURSAR_NODE_NATIVE 1u
 
-/* Sites 0 to 2 are lane FREE's, by domain: all that was allocated outside the main GIL.  Their epoch is ~0. */
+/* The first sites are lane FREE's, by domain: all that was allocated outside the main GIL.  Their epoch is ~0. */
 struct bursar_site {
   uint64_t alloc_bytes;
   uint64_t allocs;
@@ -183,7 +196,7 @@ struct bursar_site {
   uint64_t epoch;
   uint64_t temporaries;
 };
-#define BURSAR_SITE_FIRST 3u
+#define BURSAR_SITE_FIRST 6u
 #define BURSAR_EPOCH_FREE_LANE UINT64_MAX
 
 enum bursar_lane {
@@ -211,7 +224,7 @@ struct bursar_tick {
   uint64_t serial; /* books.tick when it was made; one with BURSAR_TICK_TOTALS has that of the whole tick before it */
   uint64_t time_ns;
   uint64_t live[BURSAR_DOMAIN_COUNT];
-  uint64_t free_bytes[BURSAR_DOMAIN_COUNT]; /* lane FREE's share of it, for sites 0 to 2 */
+  uint64_t free_bytes[BURSAR_DOMAIN_COUNT]; /* lane FREE's share of it, for its own sites */
   uint64_t allocs;                          /* so far */
   uint64_t alloc_bytes;
   uint64_t high;       /* greatest live known since the tick before */

@@ -100,6 +100,10 @@ static int check_header(struct opening *o) {
     return bursar_error_set(o->error, BURSAR_FAILED,
                             "%s has ledger format %u, and this bursar reads up to %u: read it with a newer bursar",
                             o->name, header->version, BURSAR_LEDGER_VERSION);
+  if (header->version && header->version < BURSAR_LEDGER_VERSION)
+    return bursar_error_set(o->error, BURSAR_FAILED,
+                            "%s has ledger format %u, of a bursar that was never released: record it again", o->name,
+                            header->version);
   if (o->head.counts.state == BURSAR_STATE_RESERVED) {
     struct bursar_identity now;
     bool there = bursar_prim_identity((pid_t)header->pid, &now) == 0 && header->process_start &&

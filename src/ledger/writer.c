@@ -48,7 +48,8 @@ static void forget(struct bursar_writer *writer) {
   if (writer->head)
     bursar_prim_release(writer->head, BURSAR_EXTENT_MIN);
   if (writer->books_at)
-    (void)!mmap(writer->books_at, BURSAR_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    (void)!bursar_prim_mmap(writer->books_at, BURSAR_PAGE, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   memset(writer, 0, sizeof *writer);
 }
 

@@ -32,6 +32,10 @@ int bursar_prim_maps_file(pid_t pid, dev_t device, ino_t inode);
  * now.  1 found, 0 there are no more, negative: cannot be known. */
 int bursar_prim_shared_file(pid_t pid, unsigned skip, char *path, size_t room);
 
+/* The system calls themselves, which no hook sees; results and errno are as the C library's. */
+void *bursar_prim_mmap(void *at, size_t bytes, int access, int flags, int fd, off_t offset);
+int bursar_prim_munmap(void *at, size_t bytes);
+
 /* Address space without memory behind it; NULL where there is none.  Never dumped, never huge pages.
  * `writable`: zero pages on first touch; otherwise no access until something is mapped over it. */
 void *bursar_prim_reserve(size_t bytes, bool writable);

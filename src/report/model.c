@@ -38,7 +38,8 @@ struct bursar_text bursar_model_file(const struct bursar_model *model, uint32_t 
 }
 
 const char *bursar_model_domain(uint32_t domain) {
-  static const char *const names[BURSAR_DOMAIN_COUNT] = {"python.obj", "python.mem", "python.raw"};
+  static const char *const names[BURSAR_DOMAIN_COUNT] = {"python.obj", "python.mem", "python.raw",
+                                                         "numpy",      "malloc",     "mmap"};
   return domain < BURSAR_DOMAIN_COUNT ? names[domain] : "unknown";
 }
 

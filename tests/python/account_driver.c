@@ -39,8 +39,8 @@ struct op {
 };
 struct figures {
   uint64_t live, peak, free_high;
-  uint64_t allocs[BURSAR_DOMAIN_COUNT], alloc_bytes[BURSAR_DOMAIN_COUNT];
-  uint64_t frees[BURSAR_DOMAIN_COUNT], free_bytes[BURSAR_DOMAIN_COUNT];
+  uint64_t allocs[BURSAR_DOMAINS_PYTHON], alloc_bytes[BURSAR_DOMAINS_PYTHON];
+  uint64_t frees[BURSAR_DOMAINS_PYTHON], free_bytes[BURSAR_DOMAINS_PYTHON];
 };
 
 struct front { /* of each block of a storm */
@@ -66,7 +66,7 @@ static const struct bursar_books *books;
 static void read_figures(struct figures *out) {
   memset(out, 0, sizeof *out);
   out->live = books->live;
-  for (int domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+  for (int domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++) {
     const struct bursar_tally *lanes[] = {&books->gil[domain], &books->free_lane[domain], &books->remote[domain]};
     for (int lane = 0; lane < 3; lane++) {
       out->allocs[domain] += lanes[lane]->allocs;
@@ -238,7 +238,7 @@ void driver_storm(uint64_t seed, uint64_t n, struct figures *out, struct figures
   memset(own, 0, sizeof *own);
   for (int i = 0; i < THREADS; i++) {
     workers[i].seed = 0;
-    for (int domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    for (int domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++) {
       own->allocs[domain] += workers[i].own.allocs[domain];
       own->alloc_bytes[domain] += workers[i].own.alloc_bytes[domain];
       own->frees[domain] += workers[i].own.frees[domain];

@@ -6,6 +6,7 @@ somebody exported or left behind decides a test."""
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,10 @@ from typing import Any
 
 import pytest
 from running import LIMIT, Done, Facts, Run, UnderWay
+
+# Whoever runs the tests in the background may have had SIGINT ignored, and then every program below would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

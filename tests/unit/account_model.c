@@ -11,10 +11,6 @@
 
 struct model_calls model_calls;
 
-static void block_ended(const void *p) {
-  model_calls.ended++;
-  model_calls.last_ended = p;
-}
 static void stacks_moved(void) { model_calls.moved++; }
 static void warn(const char *line) { model_calls.warned++; }
 
@@ -36,7 +32,7 @@ static void must(bool good, const char *what) {
 
 int account_model_start(struct account_model *model, const char *folder, uint64_t cap, uint32_t within,
                         struct bursar_error *error) {
-  static const struct bursar_provider provider = {block_ended, stacks_moved, warn};
+  static const struct bursar_provider provider = {stacks_moved, warn};
   struct bursar_place place;
   memset(model, 0, sizeof *model);
   snprintf(model->folder, sizeof model->folder, "%s", folder);

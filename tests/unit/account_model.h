@@ -14,7 +14,7 @@
 #include "account/account.h"
 #include "report/model.h"
 
-#define MODEL_SITES 1024
+#define MODEL_SITES 2048
 #define MODEL_THREADS 4
 
 struct model_held {
@@ -48,8 +48,7 @@ struct account_model {
 
 /* What the provider was told since account_model_open. */
 struct model_calls {
-  unsigned ended, moved, warned;
-  const void *last_ended;
+  unsigned moved, warned;
 };
 extern struct model_calls model_calls;
 

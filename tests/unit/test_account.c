@@ -209,31 +209,9 @@ static void test_failed_realloc(void) {
   OK(bursar_live_watch(AT(1)), "a block can be watched");
   OK(bursar_live_take(AT(1), &old) && old.size == 300 && old.watched, "taken out, with its mark");
   OK(bursar_live_put(AT(1), old), "put back");
-  EQ(model_calls.ended, 0);
   account_model_free(&model, &block);
-  OK(model_calls.ended == 1 && model_calls.last_ended == AT(1), "its end is still told");
   account_model_stop(&model, BURSAR_STATE_ENDED);
   OK(account_model_differences(&model, true) == 0, "the books saw one block");
-  account_model_remove(&model);
-}
-
-static void test_watched(void) {
-  account_model_open(&model, 0, 0);
-  OK(bursar_live_watch(AT(5)), "an address that is not ours can be watched");
-  OK(bursar_live_holds(AT(5)), "it is held");
-  struct bursar_tally before = bursar_account_totals();
-  model_unbook(AT(5), 0);
-  EQ(model_calls.ended, 1);
-  model_unbook(AT(5), 0);
-  EQ(model_calls.ended, 1);
-  struct bursar_tally after = bursar_account_totals();
-  OK(memcmp(&before, &after, sizeof before) == 0, "the end of a watched address is no free");
-  /* Or its end is seen by its coming back. */
-  OK(bursar_live_watch(AT(5)), "watched again");
-  model_book(AT(5), 64, model_site_tag(1, 0), 0);
-  EQ(model_calls.ended, 2);
-  EQ(bursar_account.writer.counts->reused_blocks, 0);
-  account_model_stop(&model, BURSAR_STATE_ENDED);
   account_model_remove(&model);
 }
 
@@ -410,7 +388,6 @@ int main(void) {
   test_reused_inside(1000);
   test_reused_inside(10000000);
   test_failed_realloc();
-  test_watched();
   test_temporaries();
   test_marks();
   test_end();

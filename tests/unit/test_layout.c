@@ -5,17 +5,18 @@
 #include <stddef.h>
 
 int main(void) {
-  EQ(sizeof(struct bursar_header), 160);
+  EQ(sizeof(struct bursar_header), 168);
   EQ(offsetof(struct bursar_header, process_start), 40);
   EQ(offsetof(struct bursar_header, boot_id), 56);
   EQ(offsetof(struct bursar_header, temporary_within), 88);
   EQ(offsetof(struct bursar_header, python_version), 96);
+  EQ(offsetof(struct bursar_header, domains), 160);
   EQ(sizeof(struct bursar_tally), 32);
-  EQ(sizeof(struct bursar_books), 400);
+  EQ(sizeof(struct bursar_books), 736);
   EQ(offsetof(struct bursar_books, gil), 64);
-  EQ(offsetof(struct bursar_books, free_lane), 160);
-  EQ(offsetof(struct bursar_books, remote), 256);
-  EQ(offsetof(struct bursar_books, peak_free_bytes), 352);
+  EQ(offsetof(struct bursar_books, free_lane), 256);
+  EQ(offsetof(struct bursar_books, remote), 448);
+  EQ(offsetof(struct bursar_books, peak_free_bytes), 640);
   EQ(sizeof(struct bursar_counts), 136);
   EQ(offsetof(struct bursar_counts, ticks), 32);
   EQ(offsetof(struct bursar_counts, tick_interval_ns), 48);
@@ -28,8 +29,8 @@ int main(void) {
   EQ(sizeof(struct bursar_site_facts), 48);
   EQ(offsetof(struct bursar_site_facts, remote_free_bytes), 16);
   EQ(offsetof(struct bursar_site_facts, remote_peak_bytes), 32);
-  EQ(sizeof(struct bursar_tick), 96);
-  EQ(offsetof(struct bursar_tick, first_undo), 88);
+  EQ(sizeof(struct bursar_tick), 144);
+  EQ(offsetof(struct bursar_tick, first_undo), 136);
   EQ(sizeof(struct bursar_undo), 16);
   OK(BURSAR_AT_DIRECTORY + BURSAR_PAGE <= BURSAR_EXTENT_MIN, "the head pages fit in extent 0");
   OK(sizeof(struct bursar_header) <= BURSAR_PAGE && sizeof(struct bursar_books) <= BURSAR_PAGE &&

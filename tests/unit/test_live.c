@@ -249,21 +249,6 @@ static void test_second_granule(void) {
      "each is what was put there");
 }
 
-/* A watched address that is not ours: its neighbours' cells are not touched, even when it is put back. */
-static void test_watched_foreigner(void) {
-  struct bursar_record out = {1, 1, false}, next = {0, 0, false};
-  char *base = (char *)0x340000000000;
-  OK(bursar_live_put(base + 16, (struct bursar_record){12, 8, false}), "a small neighbour");
-  OK(bursar_live_watch(base), "watched");
-  OK(bursar_live_take(base, &out) && out.number == 0 && out.size == 0 && out.watched, "a watch, no block");
-  OK(bursar_live_put(base, out) && bursar_live_holds(base), "put back");
-  OK(bursar_live_take(base + 16, &next) && next.size == 12 && next.number == 8, "the neighbour is unharmed");
-  struct seen seen = {0, 0, 0};
-  bursar_live_each(see, &seen);
-  EQ(seen.count, 0);
-  OK(bursar_live_take(base, &out) && out.watched && !bursar_live_take(base, &out), "and its end is told once");
-}
-
 static void test_drop(void) {
   struct bursar_record out;
   for (unsigned i = 0; i < 100; i++)
@@ -342,7 +327,6 @@ int main(void) {
   OK(bursar_live_init() == 0, "asked twice, it is the same");
   test_random();
   test_second_granule();
-  test_watched_foreigner();
   test_drop();
   test_odd_churn();
   test_threads();

@@ -276,7 +276,7 @@ static void states(void) {
   EQ(state_of(path), BURSAR_PLACE_UNUSED);
   poke32(path, BURSAR_AT_COUNTS, 77);
   EQ(state_of(path), BURSAR_PLACE_DAMAGED);
-  poke32(path, AT(version), 2);
+  poke32(path, AT(version), BURSAR_LEDGER_VERSION + 1);
   EQ(state_of(path), BURSAR_PLACE_NEWER);
   bursar_place_close(&place);
   EQ(unlink(path), 0);

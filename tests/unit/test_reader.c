@@ -96,7 +96,7 @@ static void test_cut_events(void) {
   }
   struct ledger_build *b = ledger_build_example();
   b->counts.state = BURSAR_STATE_OPEN;
-  b->sites[4].alloc_bytes += 100;
+  b->sites[BURSAR_SITE_FIRST + 1].alloc_bytes += 100;
   b->books.intent = 0;
   struct bursar_reader *reader = open_build(b);
   OK(reader && reader->unmatched_bytes == 100 && has_note(reader, "differ by 100 bytes"),
@@ -137,8 +137,11 @@ static void refused(struct ledger_build *b, const char *part) {
 
 static void test_bad_heads(void) {
   struct ledger_build *b = ledger_build_example();
-  b->header.version = 2;
-  refused(b, "format 2, and this bursar reads up to 1");
+  b->header.version = 3;
+  refused(b, "format 3, and this bursar reads up to 2");
+  b = ledger_build_example();
+  b->header.version = 1;
+  refused(b, "format 1, of a bursar that was never released");
   b = ledger_build_example();
   b->header.endian = 0x04030201;
   refused(b, "byte order");
@@ -188,13 +191,14 @@ static void test_damage(void) {
   ledger_build_free(b);
 
   b = ledger_build_example();
-  b->sites[3].free_bytes = b->sites[3].alloc_bytes + 1;
-  b->facts[4].domain = 77;
-  b->facts[5].node = 4000000000u;
+  b->sites[BURSAR_SITE_FIRST].free_bytes = b->sites[BURSAR_SITE_FIRST].alloc_bytes + 1;
+  b->facts[BURSAR_SITE_FIRST + 1].domain = 77;
+  b->facts[BURSAR_SITE_FIRST + 2].node = 4000000000u;
   reader = open_build(b);
-  OK(has_note(reader, "3 of 7 sites are damaged"), "damaged sites are counted");
+  OK(has_note(reader, "3 of 10 sites are damaged"), "damaged sites are counted");
   OK(has_note(reader, "differ by"), "and missed in the sums");
-  OK(reader && reader->site[3].allocs == 0 && reader->site[6].allocs == 1, "what is sound stays");
+  OK(reader && reader->site[BURSAR_SITE_FIRST].allocs == 0 && reader->site[BURSAR_SITE_FIRST + 3].allocs == 1,
+     "what is sound stays");
   bursar_reader_free(reader);
   ledger_build_free(b);
 
@@ -202,7 +206,7 @@ static void test_damage(void) {
   b->codes[1].name = 3;
   b->codes[2].file = 0xfffffff0;
   b->counts.main_file = 2;
-  b->facts[3].type = 1;
+  b->facts[BURSAR_SITE_FIRST].type = 1;
   reader = open_build(b);
   OK(has_note(reader, "2 of 4 functions are damaged") && has_note(reader, "main file") &&
          has_note(reader, "type names"),

@@ -58,10 +58,13 @@ static void test_example(void) {
   EQ(model->site_count, 5);
   OK(model->complete && !model->running && model->live_error_bytes == 0, "a closed ledger is complete");
   EQ(model->sites[0].peak.bytes, 90000);
-  EQ(model->sites[0].ledger, 6);
-  OK(!find(model, 3)->leak && find(model, 3)->root == BURSAR_NODE_STARTUP, "start-up's blocks are no leaks");
-  OK(find(model, 4)->leak && find(model, 5)->leak && !find(model, 6)->leak, "main's are, where they live at the end");
-  EQ(find(model, 4)->live.bytes, 300);
+  EQ(model->sites[0].ledger, BURSAR_SITE_FIRST + 3);
+  OK(!find(model, BURSAR_SITE_FIRST)->leak && find(model, BURSAR_SITE_FIRST)->root == BURSAR_NODE_STARTUP,
+     "start-up's blocks are no leaks");
+  OK(find(model, BURSAR_SITE_FIRST + 1)->leak && find(model, BURSAR_SITE_FIRST + 2)->leak &&
+         !find(model, BURSAR_SITE_FIRST + 3)->leak,
+     "main's are, where they live at the end");
+  EQ(find(model, BURSAR_SITE_FIRST + 1)->live.bytes, 300);
   OK(find(model, 2)->outside && find(model, 2)->peak.bytes == 1024 && find(model, 2)->peak.blocks == 1 &&
          find(model, 2)->live.blocks == BURSAR_MODEL_UNKNOWN,
      "what was allocated outside the GIL is a site of its own");
@@ -157,13 +160,13 @@ static void test_peak_at_the_end(void) {
 /* A block that was freed outside the GIL after the peak is missing from its site then: the error is told. */
 static void test_remote_free(void) {
   struct ledger_build *b = ledger_build_example();
-  b->books.remote[BURSAR_DOMAIN_MEM].free_bytes = b->facts[3].remote_free_bytes = 2000;
-  b->books.remote[BURSAR_DOMAIN_MEM].frees = b->facts[3].remote_frees = 1;
+  b->books.remote[BURSAR_DOMAIN_MEM].free_bytes = b->facts[BURSAR_SITE_FIRST].remote_free_bytes = 2000;
+  b->books.remote[BURSAR_DOMAIN_MEM].frees = b->facts[BURSAR_SITE_FIRST].remote_frees = 1;
   struct bursar_model *model = open_build(b);
   EQ(model->reader->note_count, 0);
   EQ(model->peak_bytes, 166324);
   EQ(model->peak_error_bytes, 2000);
-  EQ(find(model, 3)->live.bytes, 3000);
+  EQ(find(model, BURSAR_SITE_FIRST)->live.bytes, 3000);
   char *text = print_view(model, BURSAR_VIEWS_TABLE, false, 100);
   HAS(text, "may be off by 1.95 KiB: threads allocated without the GIL");
   free(text);
@@ -182,10 +185,11 @@ static void test_sort(void) {
   bursar_model_at(model, 2000000000, held);
   uint64_t largest = held[0].bytes;
   EQ(bursar_model_sort(model, BURSAR_MODEL_BY_LIVE, &error), 0);
-  OK(model->sites[0].live.bytes >= model->sites[1].live.bytes && model->sites[0].ledger == 3, "sorted by live");
+  OK(model->sites[0].live.bytes >= model->sites[1].live.bytes && model->sites[0].ledger == BURSAR_SITE_FIRST,
+     "sorted by live");
   bursar_model_at(model, 2000000000, again);
   uint32_t at = 0;
-  while (model->sites[at].ledger != 6)
+  while (model->sites[at].ledger != BURSAR_SITE_FIRST + 3)
     at++;
   OK(largest == 90000 && again[at].bytes == largest, "the journal follows its sites");
   bursar_model_free(model);
@@ -370,7 +374,7 @@ static void test_diff(void) {
   struct ledger_build *b = ledger_build_example(), *c = ledger_build_example();
   c->now_ns = 3400000000;
   c->counts.folded_sites = 3;
-  ledger_build_alloc(c, 5, 200000);
+  ledger_build_alloc(c, BURSAR_SITE_FIRST + 2, 200000);
   struct bursar_model *before = open_build(b), *after = open_build(c);
   struct bursar_diff diff;
   struct bursar_buffer out;

@@ -1,0 +1,134 @@
+#include "native_books.h"
+
+#include "account/maps.h"
+#include "anywhere.h"
+#include "compat.h"
+#include "frames.h"
+#include "native/native.h"
+
+static uint32_t listening; /* domains */
+
+static bool listens(enum bursar_domain domain) { return listening >> domain & 1; }
+
+/* --- malloc -------------------------------------------------------------------------------------------------------------- */
+
+static void begun(void *p, size_t bytes) { (void)bursar_anywhere_book(p, bytes, BURSAR_DOMAIN_MALLOC); }
+
+static void ending(void *p) {
+  struct bursar_record record;
+  if (bursar_live_take(p, &record))
+    bursar_anywhere_retire(p, record, bursar_account_domain(record.number));
+}
+
+static bool lift(void *p, struct bursar_record *old) { return bursar_live_take(p, old); }
+
+static void drop(void *p, struct bursar_record old, void *q, size_t bytes) {
+  if (!q && bytes) {
+    (void)bursar_live_put(p, old);
+    return;
+  }
+  bursar_anywhere_retire(p, old, bursar_account_domain(old.number));
+  begun(q, bytes);
+}
+
+/* --- mappings ------------------------------------------------------------------------------------------------------------ */
+
+static void book_map(uintptr_t at, uint64_t bytes, uint32_t number, bool ends) {
+  if (number)
+    (void)bursar_maps_put(at, (struct bursar_piece){bytes, number, ends});
+}
+
+static void retire_piece(struct bursar_piece piece) {
+  struct bursar_record record = {.size = piece.bytes, .number = piece.number};
+  if (!piece.number)
+    return;
+  if (bursar_holds_main_gil())
+    bursar_account_unmap_gil(record, piece.ends, BURSAR_DOMAIN_MMAP);
+  else
+    bursar_account_unmap_free(record, piece.ends, BURSAR_DOMAIN_MMAP);
+}
+
+/* The kernel maps whole pages. */
+static size_t whole_pages(size_t bytes) { return (bytes + BURSAR_PAGE - 1) & ~(size_t)(BURSAR_PAGE - 1); }
+
+static void mapped(void *at, size_t asked) {
+  size_t bytes = whole_pages(asked);
+  if (bursar_anywhere_inside || !bursar_account.active)
+    return;
+  bursar_anywhere_inside = true;
+  uint32_t tag = bursar_holds_main_gil() ? bursar_frames_tag(BURSAR_DOMAIN_MMAP) : 0;
+  book_map((uintptr_t)at, bytes,
+           tag ? bursar_account_map_gil(bytes, tag, BURSAR_DOMAIN_MMAP)
+               : bursar_account_map_free(bytes, BURSAR_DOMAIN_MMAP),
+           true);
+  bursar_anywhere_inside = false;
+}
+
+static void unmapping(void *at, size_t bytes) {
+  struct bursar_piece piece;
+  if (bursar_anywhere_inside)
+    return;
+  bursar_anywhere_inside = true;
+  while (bursar_maps_cut((uintptr_t)at, whole_pages(bytes), &piece))
+    retire_piece(piece);
+  bursar_anywhere_inside = false;
+}
+
+static bool lift_map(void *at, size_t bytes, struct bursar_record *old) {
+  struct bursar_piece piece;
+  if (bursar_anywhere_inside)
+    return false;
+  bursar_anywhere_inside = true;
+  bool found = bursar_maps_cut((uintptr_t)at, whole_pages(bytes), &piece);
+  bursar_anywhere_inside = false;
+  if (!found)
+    return false;
+  *old = (struct bursar_record){.size = piece.bytes, .number = piece.number, .watched = piece.ends};
+  unmapping(at, bytes); /* a remap of several is none */
+  return true;
+}
+
+static void drop_map(void *at, size_t old_bytes, struct bursar_record old, void *to, size_t bytes) {
+  bursar_anywhere_inside = true;
+  if (!to)
+    book_map((uintptr_t)at, old.size, old.number, old.watched);
+  else
+    retire_piece((struct bursar_piece){old.size, old.number, old.watched});
+  bursar_anywhere_inside = false;
+  if (to)
+    mapped(to, bytes);
+}
+
+/* --- open and closed ----------------------------------------------------------------------------------------------------- */
+
+static void no_block(void *p, size_t bytes) {}
+static void no_end(void *p) {}
+static bool no_lift(void *p, struct bursar_record *old) { return false; }
+static void no_drop(void *p, struct bursar_record old, void *q, size_t bytes) {}
+
+static struct bursar_native_books books;
+
+bool bursar_native_books_there(void) {
+  return bursar_native_table.bytes == sizeof bursar_native_table &&
+         bursar_native_table.version == BURSAR_NATIVE_VERSION && bursar_native_table.originals.malloc;
+}
+
+void bursar_native_books_open(uint32_t domains) {
+  listening = domains;
+  bool blocks = listens(BURSAR_DOMAIN_MALLOC), maps = listens(BURSAR_DOMAIN_MMAP);
+  if (!blocks && !maps)
+    return;
+  books = (struct bursar_native_books){
+      .begun = blocks ? begun : no_block,
+      .ending = blocks ? ending : no_end,
+      .lift = blocks ? lift : no_lift,
+      .drop = blocks ? drop : no_drop,
+      .mapped = maps ? mapped : no_block,
+      .unmapping = maps ? unmapping : no_block,
+      .lift_map = maps ? lift_map : no_lift,
+      .drop_map = drop_map,
+  };
+  __atomic_store_n(&bursar_native_table.books, &books, __ATOMIC_RELEASE);
+}
+
+void bursar_native_books_close(void) { __atomic_store_n(&bursar_native_table.books, NULL, __ATOMIC_RELEASE); }

@@ -1,0 +1,16 @@
+/* native_books.h: what the hooks of src/native tell, booked.
+ *
+ * Main GIL, class N; what it hands to the hooks is for any thread, class H. */
+#ifndef BURSAR_PYEXT_NATIVE_BOOKS_H
+#define BURSAR_PYEXT_NATIVE_BOOKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Are there hooks at all: a preload that fits? */
+bool bursar_native_books_there(void);
+/* Listens to the domains of the mask (bits by enum bursar_domain), which must be there. */
+void bursar_native_books_open(uint32_t domains);
+void bursar_native_books_close(void);
+
+#endif

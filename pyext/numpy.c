@@ -1,0 +1,136 @@
+#include "numpy.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "anywhere.h"
+
+/* NEP 49's structures, version 1, as NumPy's public headers have them. */
+struct allocator {
+  void *ctx;
+  void *(*malloc)(void *ctx, size_t size);
+  void *(*calloc)(void *ctx, size_t count, size_t size);
+  void *(*realloc)(void *ctx, void *p, size_t size);
+  void (*free)(void *ctx, void *p, size_t size);
+};
+struct handler {
+  char name[127];
+  uint8_t version;
+  struct allocator allocator;
+};
+#define HANDLER_VERSION 1
+#define DEFAULT_HANDLER 306 /* its place in the table of NumPy's C API: the address of a capsule */
+
+static struct handler *hooked; /* NumPy's own; NULL: not yet */
+static struct allocator under; /* what it held */
+static bool wanted, expected, asked;
+
+/* --- the hooks: NumPy calls them under the GIL ------------------------------------------------------------------------- */
+
+static void *hook_malloc(void *ctx, size_t size) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  void *p = under.malloc(ctx, size);
+  bursar_anywhere_inside = was;
+  return bursar_anywhere_book(p, size, BURSAR_DOMAIN_NUMPY);
+}
+
+static void *hook_calloc(void *ctx, size_t count, size_t size) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  void *p = under.calloc(ctx, count, size);
+  bursar_anywhere_inside = was;
+  return bursar_anywhere_book(p, count * size, BURSAR_DOMAIN_NUMPY);
+}
+
+static void *hook_realloc(void *ctx, void *p, size_t size) {
+  struct bursar_record old;
+  bool known = p && bursar_live_take(p, &old), was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  void *q = under.realloc(ctx, p, size);
+  bursar_anywhere_inside = was;
+  if (known && !q)
+    (void)bursar_live_put(p, old);
+  else if (known)
+    bursar_anywhere_retire(p, old, bursar_account_domain(old.number));
+  return bursar_anywhere_book(q, size, BURSAR_DOMAIN_NUMPY);
+}
+
+/* Small blocks go to a cache of NumPy's: their end is here all the same. */
+static void hook_free(void *ctx, void *p, size_t size) {
+  struct bursar_record record;
+  if (p && bursar_live_take(p, &record))
+    bursar_anywhere_retire(p, record, bursar_account_domain(record.number));
+  under.free(ctx, p, size);
+}
+
+/* --- finding it --------------------------------------------------------------------------------------------------------- */
+
+static PyObject *loaded(const char *name) {
+  PyObject *key = PyUnicode_FromString(name), *module = key ? PyImport_GetModule(key) : NULL;
+  Py_XDECREF(key);
+  return module;
+}
+
+static struct handler *find(void) {
+  PyObject *module = loaded("numpy._core._multiarray_umath");
+  if (!module)
+    module = loaded("numpy.core._multiarray_umath");
+  PyObject *api = module ? PyObject_GetAttrString(module, "_ARRAY_API") : NULL;
+  void **table = api ? PyCapsule_GetPointer(api, NULL) : NULL;
+  PyObject *capsule = table ? *(PyObject **)table[DEFAULT_HANDLER] : NULL;
+  struct handler *handler = capsule ? PyCapsule_GetPointer(capsule, "mem_handler") : NULL;
+  Py_XDECREF(api);
+  Py_XDECREF(module);
+  return handler;
+}
+
+/* Another NumPy than those we know has other things there: then its data is malloc's. */
+static bool fits(const struct handler *handler) {
+  return handler->version == HANDLER_VERSION &&
+         memcmp(handler->name, "default_allocator", sizeof "default_allocator") == 0;
+}
+
+static void hook(void) {
+  PyObject *type, *value, *traceback;
+  if (hooked)
+    return;
+  PyErr_Fetch(&type, &value, &traceback);
+  struct handler *handler = find();
+  PyErr_Restore(type, value, traceback);
+  if (!handler || !fits(handler))
+    return;
+  under = handler->allocator;
+  handler->allocator = (struct allocator){under.ctx, hook_malloc, hook_calloc, hook_realloc, hook_free};
+  hooked = handler;
+}
+
+static int look(void *unused) {
+  asked = false;
+  if (wanted)
+    hook();
+  return 0;
+}
+
+void bursar_numpy_open(void) {
+  wanted = true;
+  hook();
+}
+
+/* The functions stay: arrays are freed for as long as the process lives. */
+void bursar_numpy_close(void) { wanted = false; }
+
+/* NumPy's first modules in Python run before its extension is there: from the first of them on, each new code asks, between
+ * two instructions of the interpreter. */
+void bursar_numpy_met(const PyCodeObject *code) {
+  static const char sign[] = "/numpy/__init__.py";
+  const PyObject *file = code->co_filename;
+  if (!wanted || hooked || asked)
+    return;
+  if (!expected && PyUnicode_IS_COMPACT_ASCII(file)) {
+    Py_ssize_t bytes = PyUnicode_GET_LENGTH(file), tail = sizeof sign - 1;
+    expected = bytes >= tail && memcmp((const char *)PyUnicode_DATA(file) + bytes - tail, sign, (size_t)tail) == 0;
+  }
+  if (expected)
+    asked = Py_AddPendingCall(look, NULL) == 0;
+}

@@ -1,0 +1,28 @@
+/* maps.h: the table of live mappings: ranges of pages, of which any part may end.
+ *
+ * A mapping is counted as one block.  A piece that is cut off takes its bytes with it; the block ends with the last piece,
+ * of one that was cut in two with the first part.
+ * Threads: any (a leaf lock).  Errors: where there is no memory, a mapping goes unseen.  Class H. */
+#ifndef BURSAR_ACCOUNT_MAPS_H
+#define BURSAR_ACCOUNT_MAPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A piece of a mapping: its site's number, and whether the block ends with it. */
+struct bursar_piece {
+  uint64_t bytes;
+  uint32_t number;
+  bool ends;
+};
+
+/* Nothing is mapped there yet, as far as the table knows.  False: no memory. */
+bool bursar_maps_put(uintptr_t at, struct bursar_piece piece);
+/* Takes out the first piece that lies in [at, at + bytes).  False: there is none. */
+bool bursar_maps_cut(uintptr_t at, uint64_t bytes, struct bursar_piece *out);
+/* As bursar_live_renumber, _drop and _after_fork. */
+void bursar_maps_renumber(const uint32_t *numbers, uint32_t count);
+void bursar_maps_drop(void);
+void bursar_maps_after_fork(void);
+
+#endif

@@ -1,0 +1,76 @@
+/* native.h: the malloc family and the calls that map memory, as hooks: each asks the original and tells the books.
+ *
+ * Glossary
+ *   original   what the name meant before: libc's, or another allocator's that is loaded or preloaded
+ *   books      whoever keeps them: handed in, because the preload is there before Python is, and never knows it
+ *
+ * A hook tells of a block's end before it asks for it, and of its beginning after: the address may be handed out again at
+ * once.  While nobody keeps books a hook is a call more, nothing else.
+ * Threads: any.  errno: as the original left it; the books keep it.  Class H. */
+#ifndef BURSAR_NATIVE_NATIVE_H
+#define BURSAR_NATIVE_NATIVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "account/live.h"
+
+/* All hooks: name, result, parameters.  mremap's last one is there only with MREMAP_FIXED. */
+#define BURSAR_NATIVE_HOOKS(X)                                                           \
+  X(malloc, void *, (size_t size))                                                       \
+  X(calloc, void *, (size_t count, size_t size))                                         \
+  X(realloc, void *, (void *p, size_t size))                                             \
+  X(reallocarray, void *, (void *p, size_t count, size_t size))                          \
+  X(free, void, (void *p))                                                               \
+  X(posix_memalign, int, (void **out, size_t alignment, size_t size))                    \
+  X(aligned_alloc, void *, (size_t alignment, size_t size))                              \
+  X(memalign, void *, (size_t alignment, size_t size))                                   \
+  X(valloc, void *, (size_t size))                                                       \
+  X(pvalloc, void *, (size_t size))                                                      \
+  X(mmap, void *, (void *at, size_t bytes, int access, int flags, int fd, off_t offset)) \
+  X(munmap, int, (void *at, size_t bytes))                                               \
+  X(mremap, void *, (void *at, size_t old_bytes, size_t bytes, int flags, void *to))     \
+  X(brk, int, (void *end))                                                               \
+  X(sbrk, void *, (intptr_t more))
+
+#define BURSAR_NATIVE_MEMBER(name, result, parameters) result(*name) parameters;
+struct bursar_native_originals {
+  BURSAR_NATIVE_HOOKS(BURSAR_NATIVE_MEMBER)
+};
+#undef BURSAR_NATIVE_MEMBER
+
+#define BURSAR_NATIVE_DECLARE(name, result, parameters) result bursar_native_##name parameters;
+BURSAR_NATIVE_HOOKS(BURSAR_NATIVE_DECLARE)
+#undef BURSAR_NATIVE_DECLARE
+
+/* Where a hook's events go.  None is called with p NULL, all keep errno. */
+struct bursar_native_books {
+  void (*begun)(void *p, size_t bytes);
+  void (*ending)(void *p);
+  /* The block will be reallocated: takes its entry out.  False: not booked. */
+  bool (*lift)(void *p, struct bursar_record *old);
+  /* ... and was: to q; to nowhere (q NULL, no bytes: that was a free); or not at all (q NULL), so that it is where it was. */
+  void (*drop)(void *p, struct bursar_record old, void *q, size_t bytes);
+  /* The same for ranges, of which any part may end. */
+  void (*mapped)(void *at, size_t bytes);
+  void (*unmapping)(void *at, size_t bytes);
+  bool (*lift_map)(void *at, size_t bytes, struct bursar_record *old);
+  void (*drop_map)(void *at, size_t old_bytes, struct bursar_record old, void *to, size_t bytes);
+};
+
+/* What the preload and whoever keeps the books know of each other; the preload exports it as bursar_native_table. */
+#define BURSAR_NATIVE_VERSION 1u
+struct bursar_native_table {
+  uint32_t bytes;   /* of this struct */
+  uint32_t version; /* BURSAR_NATIVE_VERSION: two builds that do not fit leave each other alone */
+  struct bursar_native_originals originals;
+  const struct bursar_native_books *books; /* NULL: nobody; atomic */
+};
+extern struct bursar_native_table bursar_native_table;
+
+/* Finds the originals, once; hooks do it themselves, first of all. */
+void bursar_native_resolve(void);
+
+#endif

@@ -1,0 +1,140 @@
+"""The known holes of interposers, one by one: forks, signals, threads that end, libraries that come and go."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from books import Books, Keep, keep
+
+__all__ = ["keep"]
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        pytest.skip("no C compiler to build the driver with: install gcc")
+    out = tmp_path_factory.mktemp("driver") / "native_driver.so"
+    subprocess.run(
+        [*compiler.split(), "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-builtin", "-shared", "-fPIC", "-pthread",
+         "-D_GNU_SOURCE", "-o", out, HERE / "native_driver.c"], check=True,
+    )  # fmt: skip
+    return out
+
+
+def head(driver: Path) -> str:
+    return f"import ctypes, os, signal, subprocess, sys, threading, time\ndriver = ctypes.CDLL({str(driver)!r})\n"
+
+
+def domain(books: Books, name: str, figure: str) -> int:
+    return sum(site[figure] for site in books.facts["sites"] if site["domain"] == name)
+
+
+def test_a_storm_of_threads_leaves_nothing(keep: Keep, driver: Path) -> None:
+    books = keep(
+        head(driver) + "held = ctypes.PyDLL(None)\n"
+        "for i in range(5):\n"
+        "    assert driver.storm_begin() == 0\n"
+        "    junk = [bytes(i) for i in range(40_000)]\n"
+        "    driver.storm_end()\n",
+        "--domains", "all",
+    )  # fmt: skip
+    assert domain(books, "malloc", "allocations") > 10_000
+    assert domain(books, "mmap", "allocations") > 1_000
+    assert domain(books, "malloc", "live_bytes") < 1_000_000  # the C library's own: files, a thread's name
+    # A thread's stack is the C library's mapping, which no hook sees.
+    assert domain(books, "mmap", "live_bytes") == 0
+
+
+def test_forks_while_others_allocate(keep: Keep, driver: Path) -> None:
+    """The child finds no lock held by a thread that it has not got."""
+    books = keep(
+        head(driver) + "import warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "assert driver.storm_begin() == 0\n"
+        "c = ctypes.PyDLL(None)\n"
+        "c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]\n"
+        "c.free.argtypes = [ctypes.c_void_p]\n"
+        "for i in range(200):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        for size in range(1, 3000, 100):\n"
+        "            c.free(c.malloc(size))\n"
+        "        os._exit(7)\n"
+        "    deadline = time.monotonic() + 60\n"
+        "    while (done := os.waitpid(pid, os.WNOHANG))[0] == 0:\n"
+        "        assert time.monotonic() < deadline, f'child {i} hangs'\n"
+        "    assert os.waitstatus_to_exitcode(done[1]) == 7\n"
+        "driver.storm_end()\n",
+        "--domains", "all",
+    )  # fmt: skip
+    assert domain(books, "malloc", "allocations") > 1_000
+
+
+@pytest.mark.parametrize("domains", ["all", "python", "malloc,mmap"])
+def test_a_handler_that_maps_memory(keep: Keep, driver: Path, domains: str) -> None:
+    books = keep(
+        head(driver) + "driver.handler_begin()\n"
+        "end = time.monotonic() + 2\n"
+        "kept = []\n"
+        "while time.monotonic() < end:\n"
+        "    kept = [bytes(i) for i in range(2_000)]\n"
+        "    exec(f'def f{len(kept)}(): return [str(i) for i in range(100)]\\nf{len(kept)}()')\n"
+        "    buffer = bytearray(1 << 20)\n"
+        "print(driver.handler_end())\n",
+        "--domains", domains,
+    )  # fmt: skip
+    assert int(books.done.stdout) > 100
+    if domains == "all":
+        assert domain(books, "mmap", "allocations") > 50
+        assert domain(books, "mmap", "live_bytes") == 0
+
+
+def test_a_thread_s_last_breath(keep: Keep, driver: Path) -> None:
+    books = keep(head(driver) + "print(driver.last_breaths(200))\n", "--domains", "all")
+    assert int(books.done.stdout) == 600
+    assert domain(books, "malloc", "live_bytes") >= 600 * 4096
+
+
+def test_a_library_that_comes_and_goes(keep: Keep, driver: Path, tmp_path: Path) -> None:
+    """What it made outlives it, and is on the line that asked for it."""
+    books = keep(
+        head(driver) + "import _ctypes\n"
+        "held = []\n"
+        "for i in range(20):\n"
+        f"    library = ctypes.PyDLL({str(driver)!r}, handle=_ctypes.dlopen({str(driver)!r}, 2))\n"
+        "    library.made_here.restype, library.made_here.argtypes = ctypes.c_void_p, [ctypes.c_size_t]\n"
+        "    held.append(library.made_here(12_345))  # @made\n"
+        "    _ctypes.dlclose(library._handle)\n",
+        "--domains", "all",
+    )  # fmt: skip
+    assert books.sum("made", "live_bytes", "malloc") == 20 * 12_345
+    assert books.sum("made", "live_blocks", "malloc") == 20
+
+
+def test_children_by_spawn_and_vfork(keep: Keep) -> None:
+    books = keep(
+        "import os, subprocess, sys\n"
+        "for i in range(20):\n"
+        "    assert subprocess.run(['true']).returncode == 0\n"
+        "    pid = os.posix_spawn('/bin/true', ['true'], os.environ)\n"
+        "    assert os.waitpid(pid, 0)[1] == 0\n"
+        "    assert subprocess.run('exit 3', shell=True).returncode == 3\n"
+        "print('done')\n",
+        "--domains", "all",
+    )  # fmt: skip
+    assert books.done.stdout == "done\n"
+
+
+@pytest.mark.parametrize("setting", ["debug", "malloc", "malloc_debug"])
+def test_over_other_allocators(keep: Keep, driver: Path, setting: str) -> None:
+    books = keep(
+        head(driver) + "kept = bytes(100_000)  # @kept\nprint(len(kept))\n",
+        "--domains", "all", env={"PYTHONMALLOC": setting},
+    )  # fmt: skip
+    assert books.sum("kept", "live_bytes") == 100_033
+    assert not books.sites("kept", "malloc") and not books.sites("kept", "python.raw")
