@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from running import LIMIT, Done, Facts, Run, UnderWay
 
-# Whoever runs the tests in the background may have had SIGINT ignored, and then every program below would ignore it too.
+# Who runs the tests in the background may have had SIGINT ignored: then every program below would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
