@@ -16,6 +16,8 @@ extern __thread bool bursar_anywhere_inside __attribute__((tls_model("initial-ex
 
 /* Books a block that was just allocated; returns p.  Nothing where p is NULL, or this thread is inside. */
 void *bursar_anywhere_book(void *p, size_t size, unsigned domain);
+/* Books the end of p, if it is booked, before it is freed: of whichever domain it is. */
+void bursar_anywhere_end(void *p);
 /* Books the end of a block that was taken out of the live table. */
 void bursar_anywhere_retire(const void *p, struct bursar_record record, unsigned domain);
 

@@ -26,6 +26,7 @@
   #error "bursar keeps exact books under the GIL: free-threaded builds of Python are not supported"
 #endif
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -168,9 +169,10 @@ static inline bool bursar_thread_has_company(const PyThreadState *thread) { retu
 /* Does this thread, which may be any, hold the GIL that the main interpreter runs under? */
 static inline bool bursar_holds_main_gil(void) {
 #if PY_VERSION_HEX < 0x030c0000
-  /* The thread that holds the GIL is the one whose state is current; a state's owner is asked by thread-local storage. */
+  /* The thread that holds the GIL is the one whose state is current; a state's owner is asked by thread-local storage, as
+   * PyGILState_GetThisThreadState does it in three calls. */
   PyThreadState *thread = bursar_thread();
-  return thread && thread == PyGILState_GetThisThreadState();
+  return thread && thread == pthread_getspecific(_PyRuntime.gilstate.autoTSSkey._key);
 #elif PY_VERSION_HEX < 0x030f0000
   PyThreadState *thread = bursar_thread();
   return thread && (thread->interp == PyInterpreterState_Main() || !thread->interp->ceval.own_gil);

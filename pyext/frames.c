@@ -311,6 +311,26 @@ uint32_t bursar_frames_tag(unsigned domain) {
                                         : bursar_stacks_site(stack->hot.nodes[stack->hot.depth], domain);
 }
 
+/* Sites of a node in domains that have no place in the steps: direct-mapped, by both. */
+#define NATIVE_SITES 256u
+static struct native_site {
+  uint32_t node, domain, tag; /* tag 0: empty */
+} native_sites[NATIVE_SITES];
+
+static uint32_t native_site(uint32_t node, unsigned domain) {
+  struct native_site *site = &native_sites[(node * 8 + domain) % NATIVE_SITES];
+  if (BURSAR_UNLIKELY(site->node != node || site->domain != domain || !site->tag))
+    *site = (struct native_site){node, domain, bursar_stacks_site(node, domain)};
+  return site->tag;
+}
+
+uint32_t bursar_frames_native_tag(unsigned domain) {
+  if (!bursar_frames_follow() && !bursar_frames_follow_near())
+    return bursar_frames_tag(domain);
+  const struct bursar_frames *frames = bursar_frames_at_hand;
+  return native_site(frames->nodes[frames->depth], domain);
+}
+
 /* --- the end of code objects -------------------------------------------------------------------------------------------- */
 
 static destructor code_dealloc_under;
@@ -344,6 +364,7 @@ void bursar_frames_moved(void) {
   for (uint32_t i = 0; i < stack_count; i++)
     forget(stacks[i]);
   memset(bursar_frames_steps, 0, sizeof bursar_frames_steps);
+  memset(native_sites, 0, sizeof native_sites);
   if (!bursar_account.active)
     bursar_codes_clear();
 }

@@ -96,63 +96,71 @@ static inline __attribute__((always_inline)) bool bursar_frames_same_below(const
   return BURSAR_LIKELY(!caller) && BURSAR_LIKELY(seen == frames->seen);
 }
 
-/* The tag of the stack that runs now; 0: ask bursar_frames_tag_near.
+/* Makes what is at hand the stack that runs now, where that takes no lookup: its node and tags are right then.
  *
  * Usually nothing has changed but the place in the innermost frame, and that place is known. */
-static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_seen(unsigned domain) {
+static inline __attribute__((always_inline)) bool bursar_frames_follow(void) {
   const PyThreadState *thread = bursar_thread();
   struct bursar_frames *frames = bursar_frames_at_hand;
   if (BURSAR_UNLIKELY(frames->thread != thread))
-    return 0;
+    return false;
   struct bursar_frame_seen *top = frames->top;
   if (BURSAR_UNLIKELY(top->frame != bursar_frame_top(thread)))
-    return 0;
+    return false;
   const bursar_position position = bursar_frame_position(top->frame);
   if (!bursar_frames_same_below(frames, top))
-    return 0;
-  uint32_t tag;
-  if (position == top->position) {
-    tag = frames->tags[domain];
-  } else {
+    return false;
+  if (position != top->position) {
     uintptr_t place = bursar_frame_place(top->frame);
     uint32_t depth = frames->depth, parent = frames->nodes[depth - 1];
     const struct bursar_step *step = bursar_frames_step(place, parent);
     if (BURSAR_UNLIKELY(!bursar_frames_step_is(step, place, parent))) {
       frames->confirmed = true;
-      return 0;
+      return false;
     }
     top->position = position;
     frames->nodes[depth] = step->node;
     memcpy(frames->tags, step->tags, sizeof frames->tags);
-    tag = step->tags[domain];
   }
+  return true;
+}
+
+/* Of the stack at hand, which is followed; 0: not looked up yet. */
+static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_at_hand(unsigned domain) {
+  struct bursar_frames *frames = bursar_frames_at_hand;
+  uint32_t tag = frames->tags[domain];
   if (BURSAR_UNLIKELY(!tag))
     frames->confirmed = true;
   return tag;
 }
 
-/* The same where one frame came, or went, or another took its place, and the frame below it may have moved on; 0: call
- * bursar_frames_tag.  It changes nothing before it knows all, and calls nothing. */
-static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_near(unsigned domain) {
+/* The tag of the stack that runs now; 0: ask bursar_frames_tag_near. */
+static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_seen(unsigned domain) {
+  return BURSAR_LIKELY(bursar_frames_follow()) ? bursar_frames_tag_at_hand(domain) : 0;
+}
+
+/* The same where one frame came, or went, or another took its place, and the frame below it may have moved on.  It changes
+ * nothing before it knows all, and calls nothing. */
+static inline __attribute__((always_inline)) bool bursar_frames_follow_near(void) {
   const PyThreadState *thread = bursar_thread();
   struct bursar_frames *frames = bursar_frames_at_hand;
   const bursar_frame *top = bursar_frame_top(thread);
   struct bursar_frame_seen *below = frames->top; /* the frame below the one that came */
   if (frames->thread != thread || frames->confirmed || !frames->depth || !top)
-    return 0;
+    return false;
   const bursar_frame *caller = bursar_frame_caller(top);
   bool gone = false;
   if (caller != below->frame) {
     gone = top == (--below)->frame;
     if (!gone && caller != below->frame)
-      return 0;
+      return false;
   }
   uint32_t at = (uint32_t)(below - frames->seen);
   if (at + 1 >= frames->depth_max || !bursar_frames_same_below(frames, below))
-    return 0;
+    return false;
   /* Whether __main__ goes on: its frame is further down, or here it is. */
   if (at <= frames->main_at && (at < frames->main_at || !bursar_frame_is_main(below->frame)))
-    return 0;
+    return false;
   const bursar_position position = bursar_frame_position(below->frame);
   uint32_t parent = frames->nodes[at - 1], node = frames->nodes[at];
   const struct bursar_step *step;
@@ -160,14 +168,14 @@ static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_near(uns
     uintptr_t place = bursar_frame_place(below->frame);
     step = bursar_frames_step(place, parent);
     if (!bursar_frames_step_is(step, place, parent))
-      return 0;
+      return false;
     node = step->node;
   }
   if (!gone) {
     uintptr_t place = bursar_frame_place(top);
     step = bursar_frames_step(place, node);
     if (!bursar_frames_step_is(step, place, node))
-      return 0;
+      return false;
     below[1] = (struct bursar_frame_seen){top, bursar_frame_position(top)};
     frames->nodes[at + 1] = step->node;
     frames->fingers[bursar_frames_finger(top)] = at + 1;
@@ -177,12 +185,16 @@ static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_near(uns
   frames->depth = at + !gone;
   frames->top = below + !gone;
   memcpy(frames->tags, step->tags, sizeof frames->tags);
-  uint32_t tag = step->tags[domain];
-  if (BURSAR_UNLIKELY(!tag))
-    frames->confirmed = true;
-  return tag;
+  return true;
 }
 
+/* ... and its tag; 0: call bursar_frames_tag. */
+static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_near(unsigned domain) {
+  return bursar_frames_follow_near() ? bursar_frames_tag_at_hand(domain) : 0;
+}
+
+/* Of the domains that are not Python's: the tag of the stack that runs now.  The main GIL is held. */
+uint32_t bursar_frames_native_tag(unsigned domain);
 /* The same, looked up.  0: this thread is not of the main GIL, its allocations belong to lane FREE. */
 uint32_t bursar_frames_tag(unsigned domain);
 

@@ -14,11 +14,7 @@ static bool listens(enum bursar_domain domain) { return listening >> domain & 1;
 
 static void begun(void *p, size_t bytes) { (void)bursar_anywhere_book(p, bytes, BURSAR_DOMAIN_MALLOC); }
 
-static void ending(void *p) {
-  struct bursar_record record;
-  if (bursar_live_take(p, &record))
-    bursar_anywhere_retire(p, record, bursar_account_domain(record.number));
-}
+static void ending(void *p) { bursar_anywhere_end(p); }
 
 static bool lift(void *p, struct bursar_record *old) { return bursar_live_take(p, old); }
 
@@ -56,7 +52,7 @@ static void mapped(void *at, size_t asked) {
   if (bursar_anywhere_inside || !bursar_account.active)
     return;
   bursar_anywhere_inside = true;
-  uint32_t tag = bursar_holds_main_gil() ? bursar_frames_tag(BURSAR_DOMAIN_MMAP) : 0;
+  uint32_t tag = bursar_holds_main_gil() ? bursar_frames_native_tag(BURSAR_DOMAIN_MMAP) : 0;
   book_map((uintptr_t)at, bytes,
            tag ? bursar_account_map_gil(bytes, tag, BURSAR_DOMAIN_MMAP)
                : bursar_account_map_free(bytes, BURSAR_DOMAIN_MMAP),

@@ -121,7 +121,7 @@ static int preload(const char *path) {
 
 /* Where the hooks are, if they are wanted and can be had; "" where not, which is said. */
 static void find_preload(const struct wish *wish, const struct target *target, char path[BURSAR_PROGRAM_PATH_MAX]) {
-  int n = snprintf(path, BURSAR_PROGRAM_PATH_MAX, "%s/libbursar_preload.so", target->package.path);
+  int n = snprintf(path, BURSAR_PROGRAM_PATH_MAX, "%s/preload/libbursar_preload.so", target->package.path);
   const char *why = !target->package.path[0] ? "the program is none of Python's, or starts it itself"
                     : n <= 0 || n >= BURSAR_PROGRAM_PATH_MAX || access(path, R_OK) != 0
                         ? "this installation has no libbursar_preload.so"

@@ -192,7 +192,7 @@ def test_numpy_is_a_domain_of_its_own(keep: Keep) -> None:
 def test_without_numpy_s_domain_its_data_is_malloc_s(keep: Keep) -> None:
     pytest.importorskip("numpy")
     books = keep("import numpy as np\nkept = np.empty(1_000_000)  # @kept\n", "--domains", "malloc")
-    assert live(books, "kept", "malloc") == (8_000_000, 1)
+    assert 8_000_000 <= live(books, "kept", "malloc")[0] < 8_010_000  # with what Python itself asks for on that line
 
 
 def test_children_find_no_trace(bursar: Run, tmp_path: Path) -> None:
