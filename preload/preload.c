@@ -2,6 +2,7 @@
  *
  * It keeps no books: the extension, once Python has loaded it, says where events go (bursar_native_table).  Until then, and
  * in every program without it, each hook is one call more. */
+#include <dlfcn.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-__attribute__((constructor)) static void begin(void) { bursar_native_resolve(); }
+__attribute__((constructor)) static void begin(void) { bursar_native_resolve(RTLD_NEXT); }
 
 EXPORT void *malloc(size_t size) { return bursar_native_malloc(size); }
 EXPORT void *calloc(size_t count, size_t size) { return bursar_native_calloc(count, size); }

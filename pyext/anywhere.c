@@ -3,6 +3,8 @@
 #include "account/hot.h"
 #include "compat.h"
 #include "frames.h"
+#include "native/patch.h"
+#include "native_books.h"
 
 __thread bool bursar_anywhere_inside __attribute__((tls_model("initial-exec")));
 
@@ -10,6 +12,8 @@ void *bursar_anywhere_book(void *p, size_t size, unsigned domain) {
   if (!p || bursar_anywhere_inside || !bursar_account.active)
     return p;
   bursar_anywhere_inside = true;
+  if (BURSAR_UNLIKELY(bursar_patch_due()))
+    bursar_native_books_modules_came();
   uint32_t tag = !bursar_holds_main_gil()          ? 0
                  : domain >= BURSAR_DOMAINS_PYTHON ? bursar_frames_native_tag(domain)
                                                    : bursar_frames_tag(domain);

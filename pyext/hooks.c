@@ -5,6 +5,8 @@
 
 #include "anywhere.h"
 #include "frames.h"
+#include "native/patch.h"
+#include "native_books.h"
 
 /* The allocators that were there.  Our own keep their contexts, so that a call which reads a half-replaced allocator (RAW
  * is called without the GIL) still fits. */
@@ -29,6 +31,8 @@ static __attribute__((noinline)) void *book_slowly(void *p, size_t size, unsigne
     return p;
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
+  if (BURSAR_UNLIKELY(bursar_patch_due()))
+    bursar_native_books_modules_came();
   uint32_t tag = bursar_frames_tag(domain);
   if (!tag) {
     expect_many_gils();

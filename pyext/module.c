@@ -14,6 +14,7 @@
 #include "boot.h"
 #include "frames.h"
 #include "hooks.h"
+#include "ledger/domains.h"
 #include "ledger/place.h"
 #include "native_books.h"
 #include "numpy.h"
@@ -72,8 +73,7 @@ static bool is_main_thread(void) { return (pid_t)syscall(SYS_gettid) == getpid()
 
 /* What is listened to in the end: the domains that were asked for and can be heard. */
 static uint32_t heard(uint32_t domains) {
-  uint32_t native = 1u << BURSAR_DOMAIN_MALLOC | 1u << BURSAR_DOMAIN_MMAP;
-  return bursar_native_books_there() ? domains : domains & ~native;
+  return bursar_native_books_there() ? domains : domains & ~BURSAR_DOMAINS_NATIVE;
 }
 
 static void listen_to(uint32_t domains) {
@@ -183,17 +183,24 @@ static PyObject *path_object(const char *path) {
 }
 
 static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"path", "cap", "within", "follow", NULL};
+  static char *names[] = {"path", "cap", "within", "follow", "domains", NULL};
   PyObject *given = NULL;
   unsigned long long cap = 0;
   unsigned int within = 1;
   int follow = 0;
+  const char *domains = "python";
+  char wrong[BURSAR_DOMAINS_WORD];
   struct bursar_error error = {0};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$KIp:start", names, PyUnicode_FSConverter, &given, &cap, &within,
-                                   &follow))
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$KIps:start", names, PyUnicode_FSConverter, &given, &cap, &within,
+                                   &follow, &domains))
     return NULL;
   const char *path = PyBytes_AS_STRING(given);
   PyObject *result = NULL;
+  struct bursar_boot boot = {.cap = cap, .within = within, .domains = bursar_domains_parse(domains, wrong)};
+  if (!boot.domains) {
+    PyErr_Format(PyExc_ValueError, "there is no domain '%s'", wrong);
+    goto out;
+  }
   if (!in_main_interpreter())
     goto out;
   if (register_handlers() != 0) {
@@ -201,7 +208,8 @@ static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs
     goto out;
   }
   remember_stderr();
-  const struct bursar_boot boot = {.cap = cap, .within = within, .domains = BURSAR_DOMAINS_OF_PYTHON};
+  if (boot.domains & BURSAR_DOMAINS_NATIVE)
+    bursar_native_books_reach();
   if (open_books(path, &boot, BURSAR_PHASE_MAIN, 0, &error) != 0) {
     raise_error(&error);
     goto out;
@@ -402,6 +410,16 @@ static int add_limits(PyObject *module) {
   PyObject *cap_max = PyLong_FromUnsignedLongLong(BURSAR_CAP_MAX);
   int status = cap_max ? PyModule_AddObjectRef(module, "CAP_MAX", cap_max) : -1;
   Py_XDECREF(cap_max);
+  PyObject *words = PyList_New(0), *tuple = NULL;
+  for (unsigned i = 0; words && status == 0 && bursar_domains_words[i]; i++) {
+    PyObject *word = PyUnicode_FromString(bursar_domains_words[i]);
+    status = word ? PyList_Append(words, word) : -1;
+    Py_XDECREF(word);
+  }
+  tuple = words && status == 0 ? PyList_AsTuple(words) : NULL;
+  status = tuple ? PyModule_AddObjectRef(module, "DOMAINS", tuple) : -1;
+  Py_XDECREF(words);
+  Py_XDECREF(tuple);
   return status != 0 || PyModule_AddIntConstant(module, "CAP_MIN", BURSAR_CAP_MIN) != 0 ||
                  PyModule_AddIntConstant(module, "WITHIN_MAX", BURSAR_RECENT_MAX) != 0
              ? -1

@@ -5,6 +5,7 @@
 #include "compat.h"
 #include "frames.h"
 #include "native/native.h"
+#include "native/patch.h"
 
 static uint32_t listening; /* domains */
 
@@ -95,6 +96,33 @@ static void drop_map(void *at, size_t old_bytes, struct bursar_record old, void 
     mapped(to, bytes);
 }
 
+/* The table is the preload's, where there is one, and that may be another version's. */
+static bool fits(void) {
+  return bursar_native_table.bytes == sizeof bursar_native_table && bursar_native_table.version == BURSAR_NATIVE_VERSION;
+}
+
+/* --- without a preload --------------------------------------------------------------------------------------------------- */
+
+static bool asked; /* atomic: any thread may */
+
+static int look(void *unused) {
+  __atomic_store_n(&asked, false, __ATOMIC_RELAXED);
+  if (bursar_patch_due())
+    (void)bursar_patch_all();
+  return 0;
+}
+
+void bursar_native_books_reach(void) {
+  if (fits() && !bursar_native_books_there())
+    (void)bursar_patch_all();
+}
+
+/* The loader's lock is not for the middle of an allocation: between two instructions of the interpreter. */
+void bursar_native_books_modules_came(void) {
+  if (!__atomic_exchange_n(&asked, true, __ATOMIC_RELAXED) && Py_AddPendingCall(look, NULL) != 0)
+    __atomic_store_n(&asked, false, __ATOMIC_RELAXED);
+}
+
 /* --- open and closed ----------------------------------------------------------------------------------------------------- */
 
 static void no_block(void *p, size_t bytes) {}
@@ -104,10 +132,7 @@ static void no_drop(void *p, struct bursar_record old, void *q, size_t bytes) {}
 
 static struct bursar_native_books books;
 
-bool bursar_native_books_there(void) {
-  return bursar_native_table.bytes == sizeof bursar_native_table &&
-         bursar_native_table.version == BURSAR_NATIVE_VERSION && bursar_native_table.originals.malloc;
-}
+bool bursar_native_books_there(void) { return fits() && bursar_native_table.originals.malloc; }
 
 void bursar_native_books_open(uint32_t domains) {
   listening = domains;

@@ -7,7 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Are there hooks at all: a preload that fits? */
+/* Where there is no preload: writes the hooks into the modules that are loaded, and into those that will be. */
+void bursar_native_books_reach(void);
+/* A module may have come that has none yet.  Any thread, class H: it only asks for a moment later. */
+void bursar_native_books_modules_came(void);
+/* Are there hooks at all: a preload that fits, or our own? */
 bool bursar_native_books_there(void);
 /* Listens to the domains of the mask (bits by enum bursar_domain), which must be there. */
 void bursar_native_books_open(uint32_t domains);

@@ -48,10 +48,18 @@ def is_open() -> bool:
     return _bursar.live_bytes() >= 0
 
 
-def _open(owner: int, path: str | bytes | None, force: bool, cap: int, within: int, follow: bool) -> None:
+def _open(
+    owner: int,
+    path: str | bytes | None = None,
+    force: bool = False,
+    cap: int = 0,
+    within: int = 1,
+    follow: bool = False,
+    domains: str = "python",
+) -> None:
     made = _bursar.create(path, force)
     try:
-        _bursar.start(made, cap=cap, within=within, follow=follow)
+        _bursar.start(made, cap=cap, within=within, follow=follow, domains=domains)
     except BaseException:
         os.unlink(made)  # nobody will write it
         raise
@@ -75,13 +83,16 @@ def _close_own() -> None:
             _close()
 
 
-def _check(mode: str, cap: int, within: int) -> None:
+def _check(mode: str, cap: int, within: int, domains: str) -> None:
     if mode not in _EXISTING + _LATER:
         raise ValueError(f"unknown mode {mode!r}: use mode='exact'")
     least, most = _bursar.CAP_MIN, _bursar.CAP_MAX
     if cap != 0 and not least <= cap <= most:
         sizes = f"from {least} ({least >> 20} MiB) to {most} ({most >> 30} GiB)"
         raise ValueError(f"cap={cap} is no size for a ledger: {sizes}")
+    for word in domains.split(","):
+        if word not in _bursar.DOMAINS:
+            raise ValueError(f"no domain {word!r}: there are {', '.join(_bursar.DOMAINS)}")
     if not 1 <= within <= _bursar.WITHIN_MAX:
         raise ValueError(f"temporary_within={within} is no number of allocations from 1 to {_bursar.WITHIN_MAX}")
 
@@ -94,8 +105,9 @@ def start(
     cap: int = 0,
     temporary_within: int = 1,
     follow_fork: bool = False,
+    domains: str = "python",
 ) -> None:
-    """Open the books: from here on every block of Python's three allocator domains is accounted for.
+    """Open the books: from here on every block of the domains is accounted for.
 
     mode: 'exact', the only one that exists: every block, its stack by line, in requested bytes.
     output: the ledger file; None: one in the default place ($BURSAR_DIR, else $XDG_RUNTIME_DIR/bursar, else the
@@ -104,14 +116,18 @@ def start(
     cap: the greatest size of the ledger in bytes, from 2 MiB to 4 GiB; 0: 64 MiB.
     temporary_within: a block freed before its thread's next that many allocations, 1 to 1024, counts as temporary.
     follow_fork: forked children keep books of their own, in OUTPUT.PID.
+    domains: whose blocks, separated by commas: python (its three allocator domains), numpy (the data of arrays), malloc
+        (with calloc, realloc and their kin), mmap; native is the last two, all is all.  Native ones are heard where
+        modules call them by name, in those that are loaded and those that will be; what a program copied into a
+        variable of its own before is not seen.
 
     Under `bursar run` this changes nothing; where another mode is asked for, it says so in one warning.  Blocks
-    allocated before are not known to the books.  Source: the allocator hooks of PEP 445.
+    allocated before are not known to the books.  Source: the allocator hooks of PEP 445, the handlers of NEP 49.
 
     ValueError: such a mode does not exist, or a number is out of its range.  RuntimeError: the books are open already
     elsewhere, or the ledger cannot be made (there is one and force is not given, or output is something else).
     """
-    _check(mode, cap, temporary_within)
+    _check(mode, cap, temporary_within, domains)
     path = None if output is None else os.fspath(output)
     with _state.lock:
         if is_open() and _state.owner == _NOBODY:
@@ -121,14 +137,14 @@ def start(
         if mode not in _EXISTING:
             raise ValueError(f"mode {mode!r} does not exist in this version: use mode='exact'")
         if is_open():
-            if path is None and (cap, temporary_within, follow_fork) == (0, 1, False):
+            if path is None and (cap, temporary_within, follow_fork, domains) == (0, 1, False, "python"):
                 _state.owner = _STARTED
                 return
             if _state.owner == _STARTED or _state.borrowers:
                 where = _bursar.status()["path"]
                 raise RuntimeError(f"the books are open already, in {where}: call bursar.stop() first")
             _close()
-        _open(_STARTED, path, force, cap, temporary_within, follow_fork)
+        _open(_STARTED, path, force, cap, temporary_within, follow_fork, domains)
 
 
 def stop() -> None:
@@ -145,7 +161,7 @@ def keep_open() -> None:
     """Lend open books that stay open until stop() or the program's end.  RuntimeError: they cannot be opened."""
     with _state.lock:
         if not is_open():
-            _open(_LENT, None, False, 0, 1, False)
+            _open(_LENT)
         _state.kept = True
 
 
@@ -156,7 +172,7 @@ def borrow(closing: Callable[[], None] | None = None) -> int:
     """
     with _state.lock:
         if not is_open():
-            _open(_LENT, None, False, 0, 1, False)
+            _open(_LENT)
         _state.borrowers += 1
         ticket = id(closing) if closing is not None else 0
         if closing is not None:

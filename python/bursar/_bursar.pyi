@@ -6,6 +6,7 @@ from typing import TypedDict
 
 CAP_MIN: int  # bytes
 CAP_MAX: int
+DOMAINS: tuple[str, ...]
 WITHIN_MAX: int  # allocations
 
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -16,7 +17,9 @@ class _Status(TypedDict):
     pid: int  # the process that writes it
     broken: str | None  # why the books stopped, where they did
 
-def start(path: _Path, *, cap: int = 0, within: int = 1, follow: bool = False) -> None: ...
+def start(
+    path: _Path, *, cap: int = 0, within: int = 1, follow: bool = False, domains: str = "python"
+) -> None: ...
 def stop() -> None: ...
 def status() -> _Status: ...
 def create(path: _Path | None, force: bool, /) -> str: ...

@@ -5,6 +5,7 @@
 #include "account/account.h"
 #include "cli/cli.h"
 #include "cli/program.h"
+#include "ledger/domains.h"
 #include "ledger/layout.h"
 #include "ledger/place.h"
 
@@ -45,27 +46,6 @@ struct target {
 
 /* ---- settings ---- */
 
-#define NATIVE (1u << BURSAR_DOMAIN_MALLOC | 1u << BURSAR_DOMAIN_MMAP)
-
-/* "python,malloc": the domains to listen to. */
-static int read_domains(struct wish *wish) {
-  static const char *const words[] = {"python.obj", "python.mem", "python.raw", "numpy", "malloc",
-                                      "mmap",       "python",     "native",     "all",   NULL};
-  static const uint32_t masks[] = {1, 2, 4, 8, 16, 32, BURSAR_DOMAINS_OF_PYTHON, NATIVE, BURSAR_DOMAINS_ALL};
-  wish->domains = 0;
-  for (const char *at = wish->domains_text; at; at = *at ? at + 1 : NULL) {
-    char word[32];
-    size_t bytes = strcspn(at, ",");
-    snprintf(word, sizeof word, "%.*s", (int)(bytes < sizeof word ? bytes : sizeof word - 1), at);
-    int which = bursar_cli_choice(word, words);
-    if (which < 0)
-      return bursar_cli_unknown("run", "domain", word, words);
-    wish->domains |= masks[which];
-    at += bytes;
-  }
-  return -1;
-}
-
 static int check_settings(struct wish *wish) {
   static const char *const modes[] = {"exact", NULL};
   static const char *const later[] = {"sample", "count", NULL};
@@ -74,10 +54,10 @@ static int check_settings(struct wish *wish) {
     return bursar_cli_complain(2, "run: this version has no mode %s: only exact", wish->mode);
   if (wish->mode && bursar_cli_choice(wish->mode, modes) < 0)
     return bursar_cli_unknown("run", "mode", wish->mode, modes);
-  wish->domains = BURSAR_DOMAINS_OF_PYTHON;
-  int status = wish->domains_text ? read_domains(wish) : -1;
-  if (status >= 0)
-    return status;
+  char wrong[BURSAR_DOMAINS_WORD];
+  wish->domains = wish->domains_text ? bursar_domains_parse(wish->domains_text, wrong) : BURSAR_DOMAINS_OF_PYTHON;
+  if (!wish->domains)
+    return bursar_cli_unknown("run", "domain", wrong, bursar_domains_words);
   if (wish->within_text) {
     char *end;
     errno = 0;
@@ -127,9 +107,9 @@ static void find_preload(const struct wish *wish, const struct target *target, c
                         ? "this installation has no libbursar_preload.so"
                     : strpbrk(path, ": ") ? "the path of bursar's package has a space or a colon in it"
                                           : NULL;
-  if (why && wish->domains & NATIVE)
+  if (why && wish->domains & BURSAR_DOMAINS_NATIVE)
     bursar_cli_complain(0, "malloc and mmap will not be seen: %s", why);
-  if (why || !(wish->domains & NATIVE))
+  if (why || !(wish->domains & BURSAR_DOMAINS_NATIVE))
     path[0] = 0;
 }
 

@@ -26,12 +26,12 @@ static const struct bursar_native_books *books(void) {
 /* dlsym may allocate: until all are found, blocks come from early.c.  The first call is made before there are threads. */
 static bool resolving;
 
-void bursar_native_resolve(void) {
+void bursar_native_resolve(void *handle) {
   struct bursar_native_originals found;
   if (resolving || originals()->malloc)
     return;
   resolving = true;
-#define FIND(name, result, parameters) found.name = (result(*) parameters)dlsym(RTLD_NEXT, #name);
+#define FIND(name, result, parameters) found.name = (result(*) parameters)dlsym(handle, #name);
   BURSAR_NATIVE_HOOKS(FIND)
 #undef FIND
   *originals() = found;
@@ -40,7 +40,7 @@ void bursar_native_resolve(void) {
 
 static bool ready(void) {
   if (UNLIKELY(!originals()->malloc))
-    bursar_native_resolve();
+    bursar_native_resolve(RTLD_NEXT);
   return originals()->malloc != NULL;
 }
 

@@ -70,7 +70,8 @@ struct bursar_native_table {
 };
 extern struct bursar_native_table bursar_native_table;
 
-/* Finds the originals, once; hooks do it themselves, first of all. */
-void bursar_native_resolve(void);
+/* Finds the originals, once, by dlsym's handle: RTLD_NEXT in a library that has their names itself; its hooks do it
+ * themselves, first of all. */
+void bursar_native_resolve(void *handle);
 
 #endif

@@ -48,6 +48,17 @@ void bursar_prim_discard(void *at, size_t bytes);
 /* Maps [offset, offset + bytes) of the file shared and writable over a reservation. */
 int bursar_prim_map_shared(void *at, size_t bytes, int fd, uint64_t offset);
 
+/* This processor's relocations: a place that calls go through, one that holds a symbol's address, one of data that does. */
+#if defined(__x86_64__)
+  #define BURSAR_PRIM_RELOC_CALL 7u
+  #define BURSAR_PRIM_RELOC_ADDRESS 6u
+  #define BURSAR_PRIM_RELOC_DATA 1u
+#elif defined(__aarch64__)
+  #define BURSAR_PRIM_RELOC_CALL 1026u
+  #define BURSAR_PRIM_RELOC_ADDRESS 1025u
+  #define BURSAR_PRIM_RELOC_DATA 257u
+#endif
+
 /* Grows the file with real blocks behind [offset, offset + bytes); never a hole, SIGXFSZ held off. */
 int bursar_prim_grow(int fd, uint64_t offset, uint64_t bytes);
 /* Writes all of it, or as much as goes: for messages.  Never fails loudly. */

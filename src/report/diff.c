@@ -2,6 +2,7 @@
 
 #include "base/index.h"
 #include "base/size.h"
+#include "ledger/domains.h"
 #include "report/json.h"
 
 #include <stdio.h>
@@ -157,7 +158,7 @@ void bursar_diff_print(const struct bursar_diff *diff, const struct bursar_view 
     bursar_view_size(view, row->before.bytes);
     bursar_buffer_char(view->out, ' ');
     bursar_view_size(view, row->after.bytes);
-    bursar_buffer_format(view->out, "  %-10s  ", bursar_model_domain(row->domain));
+    bursar_buffer_format(view->out, "  %-10s  ", bursar_domains_name(row->domain));
     struct bursar_view place = *view;
     place.model = row->model;
     bursar_view_stack(&place, row->node, view->width > 60 ? view->width - 44 : 20);
@@ -199,7 +200,7 @@ void bursar_diff_write_json(const struct bursar_diff *diff, struct bursar_buffer
     if (!change_of(row) && row->before.blocks == row->after.blocks)
       continue;
     bursar_buffer_format(out, "%s{\"domain\":\"%s\",\"change_bytes\":%lld,\"change_blocks\":%lld,",
-                         first ? "\n" : ",\n", bursar_model_domain(row->domain),
+                         first ? "\n" : ",\n", bursar_domains_name(row->domain),
                          (long long)(row->after.bytes - row->before.bytes),
                          (long long)(row->after.blocks - row->before.blocks));
     bursar_json_number(out, "peak_bytes_before", row->before.bytes);

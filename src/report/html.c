@@ -2,6 +2,7 @@
 
 #include "base/buffer.h"
 #include "base/escape.h"
+#include "ledger/domains.h"
 #include "ledger/reader.h"
 #include "report/model.h"
 #include "report/page.h"
@@ -538,7 +539,7 @@ static void write_facts(struct page *page) {
   const struct bursar_model *model = page->model;
   bursar_buffer_format(&page->out, "{\"schema\":%d,\n\"facts\":{\"domains\":[", BURSAR_HTML_SCHEMA);
   for (uint32_t domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
-    bursar_buffer_format(&page->out, "%s\"%s\"", domain == 0 ? "" : ",", bursar_model_domain(domain));
+    bursar_buffer_format(&page->out, "%s\"%s\"", domain == 0 ? "" : ",", bursar_domains_name(domain));
   bursar_buffer_char(&page->out, ']');
   write_program_facts(page);
   fact_seconds(page, "run_s", model->run_ns);

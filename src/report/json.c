@@ -1,4 +1,5 @@
 #include "report/json.h"
+#include "ledger/domains.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +126,7 @@ static void write_site(struct bursar_buffer *out, const struct bursar_model *mod
                        const struct bursar_model_site *site) {
   static const char *const phases[] = {"unknown", "startup", "main", "exit"};
   bursar_buffer_char(out, '{');
-  text_of(out, "domain", bursar_model_domain(site->domain));
+  text_of(out, "domain", bursar_domains_name(site->domain));
   bursar_buffer_text(out, ",\"type\":");
   bursar_escape_json(out, site->type);
   bursar_buffer_char(out, ',');
@@ -224,7 +225,7 @@ static void write_lists(struct bursar_buffer *out, const struct bursar_model *mo
   key(out, "domains");
   for (uint32_t domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     bursar_buffer_text(out, domain ? ",{" : "[{");
-    text_of(out, "domain", bursar_model_domain(domain));
+    text_of(out, "domain", bursar_domains_name(domain));
     bursar_buffer_char(out, ',');
     bursar_json_number(out, "peak_bytes", model->peak_by_domain[domain]);
     bursar_buffer_char(out, ',');

@@ -37,12 +37,6 @@ struct bursar_text bursar_model_file(const struct bursar_model *model, uint32_t 
   return code == NONE ? (struct bursar_text){NULL, 0} : model->codes[code].file;
 }
 
-const char *bursar_model_domain(uint32_t domain) {
-  static const char *const names[BURSAR_DOMAIN_COUNT] = {"python.obj", "python.mem", "python.raw",
-                                                         "numpy",      "malloc",     "mmap"};
-  return domain < BURSAR_DOMAIN_COUNT ? names[domain] : "unknown";
-}
-
 /* --- loading ----------------------------------------------------------------------------------------------------- */
 
 static void *array(size_t count, size_t size) { return calloc(count ? count : 1, size); }

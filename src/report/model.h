@@ -159,7 +159,5 @@ struct bursar_text bursar_model_function(const struct bursar_model *model, uint3
 struct bursar_text bursar_model_file(const struct bursar_model *model, uint32_t node);
 /* Is it one of the four roots, which are no frames? */
 bool bursar_model_is_root(uint32_t node);
-/* "python.obj" and so on. */
-const char *bursar_model_domain(uint32_t domain);
 
 #endif

@@ -1,4 +1,5 @@
 #include "base/size.h"
+#include "ledger/domains.h"
 #include "report/views.h"
 
 /* One row a site: what it held, and where. */
@@ -21,7 +22,7 @@ static void print_headings(const struct bursar_view *view, const char *first) {
 
 static void print_where(const struct bursar_view *view, const struct bursar_model_site *site) {
   unsigned taken = FIXED_COLUMNS + bursar_view_bar_columns(view);
-  bursar_buffer_format(view->out, "  %-10s  ", bursar_model_domain(site->domain));
+  bursar_buffer_format(view->out, "  %-10s  ", bursar_domains_name(site->domain));
   size_t room = view->width > taken ? view->width - taken : 0;
   if (site->outside)
     bursar_buffer_text(view->out, "(outside the GIL: no stack)");

@@ -124,3 +124,15 @@ unsigned handler_end(void) {
 
 /* An allocator of its own that dies with its library: blocks that outlive the code that made them. */
 void *made_here(size_t size) { return malloc(size); }
+
+/* Three ways to hold what is called: by the name, in a table that the loader fills, in a variable that the code fills. */
+static void *(*const in_a_table[])(size_t) = {malloc};
+static void *(*in_a_variable)(size_t);
+
+void *made_by_table(size_t size) { return in_a_table[0](size); }
+void remember_malloc(void) { in_a_variable = malloc; }
+void *made_by_variable(size_t size) { return in_a_variable(size); }
+void *mapped_here(size_t bytes) {
+  return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+void ended_here(void *p) { free(p); }
