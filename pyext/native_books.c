@@ -98,7 +98,8 @@ static void drop_map(void *at, size_t old_bytes, struct bursar_record old, void 
 
 /* The table is the preload's, where there is one, and that may be another version's. */
 static bool fits(void) {
-  return bursar_native_table.bytes == sizeof bursar_native_table && bursar_native_table.version == BURSAR_NATIVE_VERSION;
+  return bursar_native_table.bytes == sizeof bursar_native_table &&
+         bursar_native_table.version == BURSAR_NATIVE_VERSION;
 }
 
 /* --- without a preload --------------------------------------------------------------------------------------------------- */

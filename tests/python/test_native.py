@@ -7,6 +7,7 @@ from books import Books, Keep, keep
 from running import Run
 
 __all__ = ["keep"]
+pytestmark = pytest.mark.core
 
 # The C library's functions, called with the GIL held, so that the line is known, and by their names, as C code does.
 C = """import ctypes
@@ -162,37 +163,6 @@ def test_from_a_thread_without_the_gil(keep: Keep) -> None:
     sites = [site for site in books.facts["sites"] if site["domain"] == "malloc"]
     assert 30_000_000 <= sum(site["live_bytes"] for site in sites) < 30_200_000
     assert sum(site["allocations"] for site in sites) >= 8000
-
-
-NUMPY = """import numpy as np
-before = np.empty(1_000)  # @early
-kept = np.zeros((1000, 1000))  # @kept
-view = kept[::2]
-copy = kept[:10].copy()  # @copy
-for i in range(100):
-    small = np.arange(10)  # @small
-grown = np.empty(10)
-grown.resize(5000, refcheck=False)  # @grown
-"""
-
-
-def test_numpy_is_a_domain_of_its_own(keep: Keep) -> None:
-    pytest.importorskip("numpy")
-    books = keep(NUMPY, "--domains", "python,numpy,malloc,mmap")
-    assert live(books, "early", "numpy") == (8000, 1)
-    assert live(books, "kept", "numpy") == (8_000_000, 1)
-    assert live(books, "copy", "numpy") == (80_000, 1)
-    assert live(books, "small", "numpy") == (80, 1)
-    assert books.sum("small", "allocations", "numpy") == 100
-    assert live(books, "grown", "numpy") == (40_000, 1)
-    for mark in "early", "kept", "copy", "small", "grown":
-        assert not books.sites(mark, "malloc") and not books.sites(mark, "mmap")
-
-
-def test_without_numpy_s_domain_its_data_is_malloc_s(keep: Keep) -> None:
-    pytest.importorskip("numpy")
-    books = keep("import numpy as np\nkept = np.empty(1_000_000)  # @kept\n", "--domains", "malloc")
-    assert 8_000_000 <= live(books, "kept", "malloc")[0] < 8_010_000  # with what Python itself asks for on that line
 
 
 def test_children_find_no_trace(bursar: Run, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from books import Books, Keep, keep
 
 __all__ = ["keep"]
+pytestmark = pytest.mark.core
 
 HERE = Path(__file__).parent
 STORM = 2_000_000  # bytes: what four threads may hold and drop between two looks at the peak

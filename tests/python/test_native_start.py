@@ -11,6 +11,8 @@ import pytest
 from books import line_of
 from running import Run
 
+pytestmark = pytest.mark.core
+
 HERE = Path(__file__).parent
 # How the loader binds names: at the first call, at once, and with the places sealed afterwards.
 BINDINGS = {"lazy": ["-Wl,-z,lazy,-z,norelro"], "now": ["-Wl,-z,now,-z,norelro"], "sealed": ["-Wl,-z,now,-z,relro"]}
