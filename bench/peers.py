@@ -52,6 +52,20 @@ TOOLS = {
             every_pair=True,
         ),
         Tool(
+            "ours-native",
+            "bursar, native only",
+            "bursar",
+            ("BIN/bursar", "run", "--domains", "numpy,malloc,mmap", "-o", "CAPTURE", "SCRIPT"),
+            every_pair=True,
+        ),
+        Tool(
+            "ours-all",
+            "bursar, all domains",
+            "bursar",
+            ("BIN/bursar", "run", "--domains", "all", "-o", "CAPTURE", "SCRIPT"),
+            every_pair=True,
+        ),
+        Tool(
             "memray",
             "memray, Python allocators",
             "memray",

@@ -90,13 +90,13 @@ class Bench:
                 cell = cells[tool.name]
                 if cell["failure"] or (not tool.every_pair and cell["spent_s"] > self.options.cell_seconds):
                     continue
-                if since_none >= PEERS_PER_NONE or tool.name == "ours":
+                if since_none >= PEERS_PER_NONE or tool.package == "bursar":
                     nones.append(self.run(NONE, script))
                     if not nones[-1].ok:
                         raise SystemExit(f"bench: {name} fails without a profiler: {nones[-1].failure}")
                     answer = answer or nones[-1].output.strip()
                     since_none = 0
-                since_none = PEERS_PER_NONE if tool.name == "ours" else since_none + 1
+                since_none = PEERS_PER_NONE if tool.package == "bursar" else since_none + 1
                 self.one(name, pair, tool, script, cell, nones[-1], answer)
         result: dict[str, Any] = {"script": WORKLOADS[name], "none": summary_of_nones(nones), "cells": cells}
         for tool in self.tools():
