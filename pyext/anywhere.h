@@ -18,7 +18,13 @@ extern __thread bool bursar_anywhere_inside __attribute__((tls_model("initial-ex
 void *bursar_anywhere_book(void *p, size_t size, unsigned domain);
 /* Books the end of p, if it is booked, before it is freed: of whichever domain it is. */
 void bursar_anywhere_end(void *p);
-/* Books the end of a block that was taken out of the live table. */
-void bursar_anywhere_retire(const void *p, struct bursar_record record, unsigned domain);
+/* Sites do not move between these two, if this thread does not hold the main GIL (who does is the one that folds).  The
+ * first returns whether it does, which the second wants to know. */
+bool bursar_anywhere_hold_off(void);
+void bursar_anywhere_let_go(bool gil);
+/* The same in two halves, for what may fail in between: a realloc.  False: not booked. */
+bool bursar_anywhere_lift(void *p, struct bursar_record *out);
+void bursar_anywhere_drop(void *p, struct bursar_record lifted);
+void bursar_anywhere_put_back(void *p, struct bursar_record lifted);
 
 #endif

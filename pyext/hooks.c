@@ -140,23 +140,22 @@ static void mem_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_MEM); }
 /* --- RAW, and everything once there are several GILs: any thread -------------------------------------------------------- */
 
 static void any_free(void *p, unsigned domain) {
-  struct bursar_record record;
-  if (p && bursar_live_take(p, &record))
-    bursar_anywhere_retire(p, record, domain);
+  if (p)
+    bursar_anywhere_end(p);
   under[domain].free(under[domain].ctx, p);
 }
 
 static void *any_realloc(void *p, size_t size, unsigned domain, bool outermost) {
   struct bursar_record old;
-  bool known = p && outermost && bursar_live_take(p, &old);
+  bool known = p && outermost && bursar_anywhere_lift(p, &old);
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
   void *q = under[domain].realloc(under[domain].ctx, p, size);
   bursar_anywhere_inside = was;
   if (known && !q)
-    (void)bursar_live_put(p, old);
+    bursar_anywhere_put_back(p, old);
   else if (known)
-    bursar_anywhere_retire(p, old, domain);
+    bursar_anywhere_drop(p, old);
   return bursar_anywhere_book(q, size, domain);
 }
 

@@ -1,5 +1,6 @@
 #include "native_books.h"
 
+#include "account/fold.h"
 #include "account/maps.h"
 #include "anywhere.h"
 #include "compat.h"
@@ -15,16 +16,12 @@ static bool listens(enum bursar_domain domain) { return listening >> domain & 1;
 
 static void begun(void *p, size_t bytes) { (void)bursar_anywhere_book(p, bytes, BURSAR_DOMAIN_MALLOC); }
 
-static void ending(void *p) { bursar_anywhere_end(p); }
-
-static bool lift(void *p, struct bursar_record *old) { return bursar_live_take(p, old); }
-
 static void drop(void *p, struct bursar_record old, void *q, size_t bytes) {
   if (!q && bytes) {
-    (void)bursar_live_put(p, old);
+    bursar_anywhere_put_back(p, old);
     return;
   }
-  bursar_anywhere_retire(p, old, bursar_account_domain(old.number));
+  bursar_anywhere_drop(p, old);
   begun(q, bytes);
 }
 
@@ -35,11 +32,11 @@ static void book_map(uintptr_t at, uint64_t bytes, uint32_t number, bool ends) {
     (void)bursar_maps_put(at, (struct bursar_piece){bytes, number, ends});
 }
 
-static void retire_piece(struct bursar_piece piece) {
+static void retire_piece(struct bursar_piece piece, bool gil) {
   struct bursar_record record = {.size = piece.bytes, .number = piece.number};
   if (!piece.number)
     return;
-  if (bursar_holds_main_gil())
+  if (gil)
     bursar_account_unmap_gil(record, piece.ends, BURSAR_DOMAIN_MMAP);
   else
     bursar_account_unmap_free(record, piece.ends, BURSAR_DOMAIN_MMAP);
@@ -66,8 +63,10 @@ static void unmapping(void *at, size_t bytes) {
   if (bursar_anywhere_inside)
     return;
   bursar_anywhere_inside = true;
+  bool gil = bursar_anywhere_hold_off();
   while (bursar_maps_cut((uintptr_t)at, whole_pages(bytes), &piece))
-    retire_piece(piece);
+    retire_piece(piece, gil);
+  bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
 }
 
@@ -76,21 +75,26 @@ static bool lift_map(void *at, size_t bytes, struct bursar_record *old) {
   if (bursar_anywhere_inside)
     return false;
   bursar_anywhere_inside = true;
-  bool found = bursar_maps_cut((uintptr_t)at, whole_pages(bytes), &piece);
+  bool gil = bursar_anywhere_hold_off(), found = bursar_maps_cut((uintptr_t)at, whole_pages(bytes), &piece);
+  *old = (struct bursar_record){
+      .size = piece.bytes, .number = piece.number, .watched = piece.ends, .generation = bursar_fold_generation};
+  bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
   if (!found)
     return false;
-  *old = (struct bursar_record){.size = piece.bytes, .number = piece.number, .watched = piece.ends};
   unmapping(at, bytes); /* a remap of several is none */
   return true;
 }
 
 static void drop_map(void *at, size_t old_bytes, struct bursar_record old, void *to, size_t bytes) {
   bursar_anywhere_inside = true;
+  bool gil = bursar_anywhere_hold_off();
+  uint32_t number = bursar_fold_where(old.number, old.generation);
   if (!to)
-    book_map((uintptr_t)at, old.size, old.number, old.watched);
+    book_map((uintptr_t)at, old.size, number, old.watched);
   else
-    retire_piece((struct bursar_piece){old.size, old.number, old.watched});
+    retire_piece((struct bursar_piece){old.size, number, old.watched}, gil);
+  bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
   if (to)
     mapped(to, bytes);
@@ -129,6 +133,7 @@ void bursar_native_books_modules_came(void) {
 static void no_block(void *p, size_t bytes) {}
 static void no_end(void *p) {}
 static bool no_lift(void *p, struct bursar_record *old) { return false; }
+static bool no_lift_map(void *at, size_t bytes, struct bursar_record *old) { return false; }
 static void no_drop(void *p, struct bursar_record old, void *q, size_t bytes) {}
 
 static struct bursar_native_books books;
@@ -142,12 +147,12 @@ void bursar_native_books_open(uint32_t domains) {
     return;
   books = (struct bursar_native_books){
       .begun = blocks ? begun : no_block,
-      .ending = blocks ? ending : no_end,
-      .lift = blocks ? lift : no_lift,
+      .ending = blocks ? bursar_anywhere_end : no_end,
+      .lift = blocks ? bursar_anywhere_lift : no_lift,
       .drop = blocks ? drop : no_drop,
       .mapped = maps ? mapped : no_block,
       .unmapping = maps ? unmapping : no_block,
-      .lift_map = maps ? lift_map : no_lift,
+      .lift_map = maps ? lift_map : no_lift_map,
       .drop_map = drop_map,
   };
   __atomic_store_n(&bursar_native_table.books, &books, __ATOMIC_RELEASE);

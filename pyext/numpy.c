@@ -45,14 +45,14 @@ static void *hook_calloc(void *ctx, size_t count, size_t size) {
 
 static void *hook_realloc(void *ctx, void *p, size_t size) {
   struct bursar_record old;
-  bool known = p && bursar_live_take(p, &old), was = bursar_anywhere_inside;
+  bool known = p && bursar_anywhere_lift(p, &old), was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
   void *q = under.realloc(ctx, p, size);
   bursar_anywhere_inside = was;
   if (known && !q)
-    (void)bursar_live_put(p, old);
+    bursar_anywhere_put_back(p, old);
   else if (known)
-    bursar_anywhere_retire(p, old, bursar_account_domain(old.number));
+    bursar_anywhere_drop(p, old);
   return bursar_anywhere_book(q, size, BURSAR_DOMAIN_NUMPY);
 }
 

@@ -141,6 +141,7 @@ void bursar_account_stop(enum bursar_state state) {
 void bursar_account_abandon(void) {
   bursar_live_after_fork();
   bursar_maps_after_fork();
+  bursar_fold_after_fork();
   bool was = bursar_account.active;
   bursar_account.active = false;
   bursar_writer_close(&bursar_account.writer);

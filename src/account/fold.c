@@ -1,5 +1,6 @@
 #include "account/fold.h"
 
+#include <sched.h>
 #include <string.h>
 
 #include "account/account.h"
@@ -29,9 +30,53 @@ static struct bursar_site_facts *facts(void) {
 }
 static bool vacant(uint32_t index) { return facts()[index].lane == BURSAR_LANE_VACANT; }
 
+uint32_t bursar_fold_generation;
+static uint32_t *last_gone_to; /* of the last generation */
+static size_t last_gone_bytes;
+
 void bursar_fold_start(void) {
   fold_at = BURSAR_FOLD_AT;
   not_before = 0;
+  /* A block that was taken out of the books before belongs to a ledger that is gone. */
+  bursar_fold_generation += 2;
+}
+
+/* --- those who hold it off --------------------------------------------------------------------------------------------- */
+
+static uint32_t holders;
+static bool folding;
+
+void bursar_fold_hold_off(void) {
+  for (;;) {
+    __atomic_fetch_add(&holders, 1, __ATOMIC_SEQ_CST);
+    if (BURSAR_LIKELY(!__atomic_load_n(&folding, __ATOMIC_SEQ_CST)))
+      return;
+    __atomic_fetch_sub(&holders, 1, __ATOMIC_SEQ_CST);
+    sched_yield();
+  }
+}
+
+void bursar_fold_let_go(void) { __atomic_fetch_sub(&holders, 1, __ATOMIC_RELEASE); }
+
+void bursar_fold_after_fork(void) {
+  __atomic_store_n(&holders, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&folding, false, __ATOMIC_RELAXED);
+}
+
+static void keep_others_off(void) {
+  __atomic_store_n(&folding, true, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n(&holders, __ATOMIC_SEQ_CST))
+    sched_yield();
+}
+
+static void let_others_in(void) { __atomic_store_n(&folding, false, __ATOMIC_RELEASE); }
+
+uint32_t bursar_fold_where(uint32_t number, uint32_t generation) {
+  if (BURSAR_LIKELY(generation == bursar_fold_generation))
+    return number;
+  if (generation + 1 != bursar_fold_generation || (size_t)number * sizeof *last_gone_to >= last_gone_bytes)
+    return 0;
+  return last_gone_to[number] ? last_gone_to[number] : number;
 }
 
 /* --- weights ---------------------------------------------------------------------------------------------------------- */
@@ -188,6 +233,7 @@ static uint32_t fold(void) {
   struct bursar_tally all = bursar_account_totals();
   struct scales scales = {scale_of((double)bursar_account_live()), scale_of((double)BURSAR_BOOKS->peak),
                           scale_of((double)all.alloc_bytes), scale_of((double)all.allocs)};
+  keep_others_off();
   counts()->folding = 1;
   BURSAR_IN_ORDER();
   remember_past();
@@ -201,6 +247,12 @@ static uint32_t fold(void) {
   counts()->folded_sites += folded;
   BURSAR_IN_ORDER();
   counts()->folding = 0;
+  bursar_pool_give(last_gone_to, last_gone_bytes);
+  last_gone_to = gone_to;
+  last_gone_bytes = ((size_t)counts()->sites + 1) * sizeof *gone_to;
+  gone_to = NULL;
+  bursar_fold_generation++;
+  let_others_in();
   bursar_account.provider.stacks_moved();
   return folded;
 }

@@ -11,6 +11,8 @@
 #ifndef BURSAR_ACCOUNT_FOLD_H
 #define BURSAR_ACCOUNT_FOLD_H
 
+#include <stdint.h>
+
 #define BURSAR_FOLD_AT 24000u
 
 /* At the start of books. */
@@ -18,5 +20,17 @@ void bursar_fold_start(void);
 /* Folds if a region of stacks is full and there is enough to fold.  Afterwards every cached stack must be looked up again,
  * which it says to the provider itself. */
 void bursar_fold_if_full(void);
+
+/* Who does not hold the main GIL takes a block out of a table and books its end between these two: no site moves
+ * meanwhile.  The first waits while sites are folded, which is rare; it must not be called between the two.  Any thread. */
+void bursar_fold_hold_off(void);
+void bursar_fold_let_go(void);
+/* In a forked child.  Class F. */
+void bursar_fold_after_fork(void);
+
+/* How often sites have moved.  Steady while folding is held off, or the main GIL held. */
+extern uint32_t bursar_fold_generation;
+/* Where the site of a number is now that was read at that generation; 0 where that was too long ago. */
+uint32_t bursar_fold_where(uint32_t number, uint32_t generation);
 
 #endif

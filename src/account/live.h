@@ -39,6 +39,7 @@ struct bursar_record {
   uint64_t size;
   uint32_t number; /* the site's index + 1 */
   bool watched;
+  uint32_t generation; /* of the sites (fold.h), for whoever keeps it while they may move */
 };
 
 extern uint32_t **bursar_live_top; /* NULL until bursar_live_init, then never again */

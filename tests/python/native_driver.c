@@ -109,7 +109,7 @@ static void handler(int number) {
 
 void handler_begin(void) {
   struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
-  struct itimerval timer = {{0, 100}, {0, 100}};
+  struct itimerval timer = {{0, 1000}, {0, 1000}};
   handled = 0;
   sigaction(SIGALRM, &action, NULL);
   setitimer(ITIMER_REAL, &timer, NULL);

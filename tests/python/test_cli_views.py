@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from running import Facts, Run, with_site
 
+# Where comprehensions are no functions of their own (3.12), the peak has the loop's iterator on their line too.
+KEPT = (900_000, 900_000 + 40)
 VIEWS = ["table", "tree", "lines", "flame", "leaks", "temporary"]
 
 PROGRAM = """\
@@ -55,7 +57,7 @@ def test_the_peak_and_the_end_are_known_to_the_byte(whole: Path, script: Path, f
     big, kept = with_site(known, script, 3), with_site(known, script, 5)
     assert sum(site["peak_bytes"] for site in big) >= 4_000_000
     assert sum(site["live_bytes"] for site in big) < 1000
-    assert max(site["peak_bytes"] for site in kept) == 900_000
+    assert max(site["peak_bytes"] for site in kept) in KEPT
     assert sum(site["live_bytes"] for site in kept if site["live_blocks"] == 10) == 2 * 900_000
     assert sum(site["peak_bytes"] for site in known["sites"]) == known["peak_bytes"]
     assert sum(site["live_bytes"] for site in known["sites"]) == known["live_bytes"]
@@ -96,7 +98,7 @@ def test_the_first_instants_held_less(bursar: Run, whole: Path, script: Path, fa
     assert live("end", 5) == 2 * 900_000
     assert live("end", 3) == 0
     assert live("peak", 3) > 3_900_000
-    assert live("peak", 5) == 900_000
+    assert live("peak", 5) in KEPT
     assert "Held at the end" in show(bursar, whole, "--at", "end")
 
 
