@@ -13,7 +13,9 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-__attribute__((constructor)) static void begin(void) { bursar_native_resolve(RTLD_NEXT); }
+static void *next(const char *name) { return dlsym(RTLD_NEXT, name); }
+
+__attribute__((constructor)) static void begin(void) { bursar_native_resolve(next); }
 
 EXPORT void *malloc(size_t size) { return bursar_native_malloc(size); }
 EXPORT void *calloc(size_t count, size_t size) { return bursar_native_calloc(count, size); }

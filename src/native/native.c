@@ -26,21 +26,23 @@ static const struct bursar_native_books *books(void) {
 /* dlsym may allocate: until all are found, blocks come from early.c.  The first call is made before there are threads. */
 static bool resolving;
 
-void bursar_native_resolve(void *handle) {
+void bursar_native_resolve(void *(*find)(const char *name)) {
   struct bursar_native_originals found;
   if (resolving || originals()->malloc)
     return;
   resolving = true;
-#define FIND(name, result, parameters) found.name = (result(*) parameters)dlsym(handle, #name);
+#define FIND(name, result, parameters) found.name = (result(*) parameters)find(#name);
   BURSAR_NATIVE_HOOKS(FIND)
 #undef FIND
   *originals() = found;
   resolving = false;
 }
 
+static void *next(const char *name) { return dlsym(RTLD_NEXT, name); }
+
 static bool ready(void) {
   if (UNLIKELY(!originals()->malloc))
-    bursar_native_resolve(RTLD_NEXT);
+    bursar_native_resolve(next);
   return originals()->malloc != NULL;
 }
 

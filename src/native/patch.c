@@ -22,10 +22,11 @@ static void *hook_dlopen(const char *file, int flags) {
 
 static struct bursar_native_originals *originals(void) { return &bursar_native_table.originals; }
 
-/* What a name means and what it shall mean. */
+/* What a name means and what it shall mean.  A program that is not position-independent and takes the address of a function
+ * makes a stub of its own that address, for everybody; calls lead to the function all the same. */
 struct name {
   const char *text;
-  void *original, *hook;
+  void *original, *stub, *hook;
 };
 #define NAMES_MAX 24
 static struct name names[NAMES_MAX];
@@ -33,18 +34,28 @@ static unsigned name_count;
 
 static void add_name(const char *text, void *original, void *hook) {
   if (original && name_count < NAMES_MAX)
-    names[name_count++] = (struct name){text, original, hook};
+    names[name_count++] = (struct name){text, original, dlsym(RTLD_DEFAULT, text), hook};
+}
+
+/* The function itself: the first one in the process, but for the stub of a program that has none. */
+static void *definition(const char *name) {
+  const ElfW(Sym) *symbol = NULL;
+  Dl_info info;
+  void *found = dlsym(RTLD_DEFAULT, name);
+  bool stub = found && dladdr1(found, &info, (void **)&symbol, RTLD_DL_SYMENT) && symbol &&
+              symbol->st_shndx == SHN_UNDEF;
+  return stub ? dlsym(RTLD_NEXT, name) : found;
 }
 
 static void find_names(void) {
   if (name_count)
     return;
-  bursar_native_resolve(RTLD_DEFAULT);
+  bursar_native_resolve(definition);
 #define ADD(name, result, parameters) add_name(#name, (void *)originals()->name, (void *)bursar_native_##name);
   BURSAR_NATIVE_HOOKS(ADD)
 #undef ADD
   add_name("mmap64", (void *)originals()->mmap, (void *)bursar_native_mmap);
-  original_dlopen = (void *(*)(const char *, int))dlsym(RTLD_DEFAULT, "dlopen");
+  original_dlopen = (void *(*)(const char *, int))definition("dlopen");
   add_name("dlopen", (void *)original_dlopen, (void *)hook_dlopen);
 }
 
@@ -126,7 +137,7 @@ static bool change(const struct module *m, const ElfW(Rela) * entry) {
   uintptr_t *place = (uintptr_t *)(m->base + entry->r_offset);
   uintptr_t value = __atomic_load_n(place, __ATOMIC_RELAXED),
             page = (uintptr_t)place & ~(uintptr_t)(BURSAR_PRIM_PAGE - 1);
-  if (value != (uintptr_t)name->original && !unbound(m, symbol, type, value))
+  if (value != (uintptr_t)name->original && value != (uintptr_t)name->stub && !unbound(m, symbol, type, value))
     return false;
   bool sealed = page >= m->sealed_from && page < m->sealed_to;
   if (sealed && mprotect((void *)page, BURSAR_PRIM_PAGE, PROT_READ | PROT_WRITE) != 0)
