@@ -25,6 +25,8 @@ static struct {
 static unsigned open_marks;
 
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
+/* Threads without the GIL ask too. */
+static uint32_t site_count(void) { return __atomic_load_n(&counts()->sites, __ATOMIC_RELAXED); }
 static uint64_t since_start(void) { return bursar_prim_now() - bursar_account.started_ns; }
 
 /* Of a site by its number, its index + 1. */
@@ -305,7 +307,7 @@ static void retire_free_part(struct bursar_record record, bool ends, unsigned do
 
 /* `ends` is false for a piece of a mapping: its bytes go, the block stays. */
 static void retire_part(const void *p, struct bursar_record record, bool ends, unsigned domain) {
-  bool ours = record.number && bursar_account.active && record.number <= counts()->sites; /* else a size, left behind */
+  bool ours = record.number && bursar_account.active && record.number <= site_count(); /* else a size, left behind */
   if (!ours)
     return;
   struct bursar_site *site = &bursar_account.numbered[record.number];
@@ -381,7 +383,7 @@ void bursar_account_free_gil(void *p, unsigned domain) {
 }
 
 unsigned bursar_account_domain(uint32_t number) {
-  return bursar_account.active && number && number <= counts()->sites ? facts_of(number)->domain : BURSAR_DOMAIN_RAW;
+  return bursar_account.active && number && number <= site_count() ? facts_of(number)->domain : BURSAR_DOMAIN_RAW;
 }
 
 uint32_t bursar_account_map_gil(size_t size, uint32_t tag, unsigned domain) {
@@ -409,7 +411,7 @@ static bool end_unseen(const void *block) {
   if (!block || !bursar_live_take(block, &record))
     return false;
   unsigned domain = BURSAR_DOMAIN_RAW;
-  if (record.number && record.number <= counts()->sites) {
+  if (record.number && record.number <= site_count()) {
     const struct bursar_site_facts *facts =
         (const struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS];
     domain = facts[record.number - 1].domain;
@@ -471,9 +473,9 @@ void bursar_account_alloc_free(void *p, size_t size, unsigned domain) {
     return;
   struct bursar_record old; /* its end was not seen, and it may be of another domain */
   const void *other = size > BURSAR_SMALL_MAX ? bursar_live_large_in_the_way(p) : NULL;
-  if (bursar_live_take(p, &old) && old.number && old.number <= counts()->sites)
+  if (bursar_live_take(p, &old) && old.number && old.number <= site_count())
     bursar_account_retire_free(p, old, facts_of(old.number)->domain);
-  if (other && bursar_live_take(other, &old) && old.number && old.number <= counts()->sites)
+  if (other && bursar_live_take(other, &old) && old.number && old.number <= site_count())
     bursar_account_retire_free(other, old, facts_of(old.number)->domain);
   if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = domain + 1}))
     return;
@@ -491,7 +493,7 @@ static void save_remote_peak(struct bursar_site_facts *facts) {
 }
 
 static void retire_free_part(struct bursar_record record, bool ends, unsigned domain) {
-  if (!bursar_account.active || !record.number || record.number > counts()->sites)
+  if (!bursar_account.active || !record.number || record.number > site_count())
     return;
   struct bursar_site *site = &bursar_account.numbered[record.number];
   struct bursar_tally *tally;

@@ -203,7 +203,7 @@ static uint32_t site_add(uint32_t node, unsigned domain, enum bursar_lane lane) 
       (struct bursar_site){.epoch = lane ? BURSAR_EPOCH_FREE_LANE : 0, .tick = (uint32_t)BURSAR_BOOKS->tick};
   BURSAR_IN_ORDER();
   if (index == counts()->sites)
-    counts()->sites = index + 1;
+    __atomic_store_n(&counts()->sites, index + 1, __ATOMIC_RELAXED); /* threads without the GIL look at it */
   set_add(&sites, mix(node, domain), index);
   if (node == bare)
     bare = UINT32_MAX;
