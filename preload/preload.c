@@ -2,7 +2,6 @@
  *
  * It keeps no books: the extension, once Python has loaded it, says where events go (bursar_native_table).  Until then, and
  * in every program without it, each hook is one call more. */
-#include <dlfcn.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -13,9 +12,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-static void *next(const char *name) { return dlsym(RTLD_NEXT, name); }
-
-__attribute__((constructor)) static void begin(void) { bursar_native_resolve(next); }
+__attribute__((constructor)) static void begin(void) { bursar_native_resolve(NULL); }
 
 EXPORT void *malloc(size_t size) { return bursar_native_malloc(size); }
 EXPORT void *calloc(size_t count, size_t size) { return bursar_native_calloc(count, size); }

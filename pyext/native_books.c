@@ -8,10 +8,6 @@
 #include "native/native.h"
 #include "native/patch.h"
 
-static uint32_t listening; /* domains */
-
-static bool listens(enum bursar_domain domain) { return listening >> domain & 1; }
-
 /* --- malloc -------------------------------------------------------------------------------------------------------------- */
 
 static void begun(void *p, size_t bytes) { (void)bursar_anywhere_book(p, bytes, BURSAR_DOMAIN_MALLOC); }
@@ -70,6 +66,7 @@ static void unmapping(void *at, size_t bytes) {
   bursar_anywhere_inside = false;
 }
 
+/* A piece as a record: `watched` says whether the block ends with it. */
 static bool lift_map(void *at, size_t bytes, struct bursar_record *old) {
   struct bursar_piece piece;
   if (bursar_anywhere_inside)
@@ -141,8 +138,7 @@ static struct bursar_native_books books;
 bool bursar_native_books_there(void) { return fits() && bursar_native_table.originals.malloc; }
 
 void bursar_native_books_open(uint32_t domains) {
-  listening = domains;
-  bool blocks = listens(BURSAR_DOMAIN_MALLOC), maps = listens(BURSAR_DOMAIN_MMAP);
+  bool blocks = domains >> BURSAR_DOMAIN_MALLOC & 1, maps = domains >> BURSAR_DOMAIN_MMAP & 1;
   if (!blocks && !maps)
     return;
   books = (struct bursar_native_books){

@@ -410,14 +410,8 @@ static bool end_unseen(const void *block) {
   struct bursar_record record;
   if (!block || !bursar_live_take(block, &record))
     return false;
-  unsigned domain = BURSAR_DOMAIN_RAW;
-  if (record.number && record.number <= site_count()) {
-    const struct bursar_site_facts *facts =
-        (const struct bursar_site_facts *)(void *)bursar_account.writer.base[BURSAR_REGION_SITE_FACTS];
-    domain = facts[record.number - 1].domain;
-    counts()->reused_blocks++;
-  }
-  retire(block, record, domain);
+  counts()->reused_blocks += record.number && record.number <= site_count();
+  retire(block, record, bursar_account_domain(record.number));
   return true;
 }
 

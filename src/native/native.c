@@ -31,18 +31,16 @@ void bursar_native_resolve(void *(*find)(const char *name)) {
   if (resolving || originals()->malloc)
     return;
   resolving = true;
-#define FIND(name, result, parameters) found.name = (result(*) parameters)find(#name);
+#define FIND(name, result, parameters) found.name = (result(*) parameters)find ? find(#name) : dlsym(RTLD_NEXT, #name);
   BURSAR_NATIVE_HOOKS(FIND)
 #undef FIND
   *originals() = found;
   resolving = false;
 }
 
-static void *next(const char *name) { return dlsym(RTLD_NEXT, name); }
-
 static bool ready(void) {
   if (UNLIKELY(!originals()->malloc))
-    bursar_native_resolve(next);
+    bursar_native_resolve(NULL);
   return originals()->malloc != NULL;
 }
 

@@ -70,8 +70,8 @@ struct bursar_native_table {
 };
 extern struct bursar_native_table bursar_native_table;
 
-/* Finds the originals, once, by a function that knows where a name leads; hooks do it themselves, first of all, and for
- * them it leads to the next library that has it. */
+/* Finds the originals, once, by a function that knows where a name leads; NULL: to the next library that has it.  Hooks do
+ * that themselves, first of all. */
 void bursar_native_resolve(void *(*find)(const char *name));
 
 #endif
