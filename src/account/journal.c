@@ -311,6 +311,12 @@ void bursar_journal_touch(struct bursar_site *site) {
   __atomic_store_n(&site->epoch, books->epoch, __ATOMIC_RELAXED); /* threads without the GIL look at it */
 }
 
+/* What other threads add to meanwhile: the frees are read first, so that no block has gone that did not come. */
+static uint64_t difference(const uint64_t *more, const uint64_t *less) {
+  uint64_t gone = __atomic_load_n(less, __ATOMIC_ACQUIRE);
+  return __atomic_load_n(more, __ATOMIC_RELAXED) - gone;
+}
+
 /* What lane FREE holds is saved with each peak, unless it has not moved since. */
 static void save_free_lane(struct bursar_books *books) {
   static uint64_t saved;
@@ -320,10 +326,8 @@ static void save_free_lane(struct bursar_books *books) {
   saved = events;
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     const struct bursar_site *site = &bursar_account.sites[domain];
-    books->peak_free_bytes[domain] = __atomic_load_n(&site->alloc_bytes, __ATOMIC_RELAXED) -
-                                     __atomic_load_n(&site->free_bytes, __ATOMIC_RELAXED);
-    books->peak_free_blocks[domain] = __atomic_load_n(&site->allocs, __ATOMIC_RELAXED) -
-                                      __atomic_load_n(&site->frees, __ATOMIC_RELAXED);
+    books->peak_free_bytes[domain] = difference(&site->alloc_bytes, &site->free_bytes);
+    books->peak_free_blocks[domain] = difference(&site->allocs, &site->frees);
   }
 }
 
@@ -347,8 +351,7 @@ static struct bursar_tick totals_now(uint64_t now, uint32_t flags) {
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     const struct bursar_tally *gil = &books->gil[domain];
     const struct bursar_site *site = &bursar_account.sites[domain];
-    tick.free_bytes[domain] = __atomic_load_n(&site->alloc_bytes, __ATOMIC_RELAXED) -
-                              __atomic_load_n(&site->free_bytes, __ATOMIC_RELAXED);
+    tick.free_bytes[domain] = difference(&site->alloc_bytes, &site->free_bytes);
     tick.live[domain] = gil->alloc_bytes - gil->free_bytes -
                         __atomic_load_n(&books->remote[domain].free_bytes, __ATOMIC_RELAXED) + tick.free_bytes[domain];
   }
