@@ -33,7 +33,8 @@ static bool room(enum bursar_region region, uint64_t bytes) {
 
 static uint32_t clamp32(uint64_t value) { return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value; }
 
-enum fate { WHOLE, TOTALS, DROPPED };
+/* A forgotten one keeps its totals, and no records: what sites held before the next whole tick is not known. */
+enum fate { WHOLE, TOTALS, FORGOTTEN, DROPPED };
 
 /* The tick at the end of __main__ is named by reports: it stays whole. */
 static bool is_end(const struct bursar_tick *tick) {
@@ -42,32 +43,42 @@ static bool is_end(const struct bursar_tick *tick) {
 static bool is_whole(const struct bursar_tick *tick) { return !(tick->flags & BURSAR_TICK_TOTALS); }
 
 /* Too many ticks: one of each two goes, a whole one last. */
-static enum fate fate_by_number(const struct bursar_tick *all, uint32_t n, uint32_t i, bool *second) {
-  (void)second;
+static enum fate fate_by_number(const struct bursar_tick *all, uint32_t n, uint32_t i, uint64_t *unused) {
+  (void)unused;
   enum fate kept = is_whole(&all[i]) ? WHOLE : TOTALS;
   const struct bursar_tick *other = &all[i ^ 1];
-  if ((i ^ 1) >= n || is_end(&all[i]))
+  if (!i || (i ^ 1) >= n || is_end(&all[i]))
     return kept;
   if (is_whole(&all[i]) != is_whole(other))
     return is_whole(&all[i]) ? kept : DROPPED;
   return i % 2 == 0 ? kept : DROPPED;
 }
 
-/* Too many records: of the whole ticks, every second one keeps its totals alone. */
-static enum fate fate_by_records(const struct bursar_tick *all, uint32_t n, uint32_t i, bool *second) {
-  if (!is_whole(&all[i]))
+/* Too many records: of the whole ticks, those that stand closer to the one before than whole ones are to come now keep
+ * their totals alone.  *next is the earliest time at which one stays. */
+static enum fate fate_by_records(const struct bursar_tick *all, uint32_t n, uint32_t i, uint64_t *next) {
+  (void)n;
+  if (!is_whole(&all[i]) || (all[i].time_ns < *next && !is_end(&all[i])))
     return TOTALS;
-  if (is_end(&all[i]))
-    return WHOLE;
-  *second = !*second;
-  return *second ? WHOLE : TOTALS;
+  *next = all[i].time_ns + whole_interval;
+  return WHOLE;
 }
+
+/* Too many records in two intervals alone: what was before the second is given up.  *seen counts whole ticks. */
+static enum fate fate_of_oldest(const struct bursar_tick *all, uint32_t n, uint32_t i, uint64_t *seen) {
+  (void)n;
+  *seen += is_whole(&all[i]);
+  return *seen < 2 ? FORGOTTEN : is_whole(&all[i]) ? WHOLE : TOTALS;
+}
+
+typedef enum fate fate_of(const struct bursar_tick *all, uint32_t n, uint32_t i, uint64_t *state);
 
 /* Copies the journal into its other half as the fates say.  Of the records of intervals that become one, the first of each
  * site stays: what it held at the earlier tick. */
-static bool rewrite(enum fate (*fate_of)(const struct bursar_tick *, uint32_t, uint32_t, bool *)) {
+static bool rewrite(fate_of *decide) {
   unsigned from = counts()->journal, to = !from;
-  uint32_t n = counts()->ticks[from], records = counts()->undos[from], kept = 0, out = 0, stamp = 0;
+  uint32_t n = counts()->ticks[from], records = counts()->undos[from], kept = 0, out = 0, stamp = 1;
+  uint64_t state = 0;
   size_t seen_bytes = (size_t)counts()->sites * sizeof(uint32_t);
   if (!room(ticks_region(to), (uint64_t)n * sizeof(struct bursar_tick)) ||
       !room(undo_region(to), (uint64_t)records * sizeof(struct bursar_undo)))
@@ -77,18 +88,19 @@ static bool rewrite(enum fate (*fate_of)(const struct bursar_tick *, uint32_t, u
     return false;
   const struct bursar_tick *in_tick = ticks(from);
   const struct bursar_undo *in = undos(from);
-  bool second = false;
   for (uint32_t i = 0; i < n; i++) {
-    enum fate fate = i ? fate_of(in_tick, n, i, &second) : WHOLE;
+    enum fate fate = decide(in_tick, n, i, &state);
     if (fate != DROPPED) {
       struct bursar_tick *tick = &ticks(to)[kept++];
       *tick = in_tick[i];
       tick->first_undo = out;
-      tick->flags |= fate == TOTALS ? BURSAR_TICK_TOTALS : 0;
+      tick->flags |= fate == WHOLE ? 0 : BURSAR_TICK_TOTALS;
       stamp += fate == WHOLE;
     } else if (ticks(to)[kept - 1].high < in_tick[i].high) {
       ticks(to)[kept - 1].high = in_tick[i].high;
     }
+    if (fate == FORGOTTEN)
+      continue;
     for (uint32_t k = in_tick[i].first_undo, end = i + 1 < n ? in_tick[i + 1].first_undo : records; k < end; k++) {
       if (seen[in[k].site] == stamp)
         continue;
@@ -102,6 +114,31 @@ static bool rewrite(enum fate (*fate_of)(const struct bursar_tick *, uint32_t, u
   counts()->undos[to] = out;
   __atomic_store_n(&counts()->journal, to, __ATOMIC_RELEASE);
   return true;
+}
+
+/* Whole ticks that fate_by_records would thin out, and all of them. */
+static uint32_t whole_ticks(bool in_the_way) {
+  unsigned half = counts()->journal;
+  uint32_t n = counts()->ticks[half], found = 0;
+  uint64_t next = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    bool whole = is_whole(&ticks(half)[i]);
+    found += whole && !(in_the_way && fate_by_records(ticks(half), n, i, &next) == WHOLE);
+  }
+  return found;
+}
+
+/* Fewer whole ticks; at last one, without the records that a site made again since their interval became part of that.
+ * False: nothing is to be gained, or there is no memory. */
+static bool thin_out(void) {
+  while (!whole_ticks(true) && whole_interval <= last_tick)
+    whole_interval *= 2;
+  if (whole_ticks(true))
+    return rewrite(fate_by_records);
+  if (whole_ticks(false) > 1)
+    return rewrite(fate_of_oldest);
+  uint32_t before = counts()->undos[counts()->journal];
+  return rewrite(fate_by_records) && counts()->undos[counts()->journal] < before;
 }
 
 /* --- folding -------------------------------------------------------------------------------------------------------- */
@@ -183,47 +220,49 @@ static void go_back(struct folding *f, uint32_t site, uint64_t bytes, uint32_t b
   }
 }
 
-/* From the last interval to the first, into the other half from its end; then to its beginning. */
+/* From the last interval to the first, into the other half from its end; then to its beginning.  What does not fit there
+ * is the oldest past: of that the totals stay. */
 static void rewrite_folded(struct folding *f, unsigned from, unsigned to, uint32_t capacity) {
-  uint32_t n = counts()->ticks[from], records = counts()->undos[from], at = capacity, lost = 0;
+  uint32_t n = counts()->ticks[from], records = counts()->undos[from], at = capacity;
   struct bursar_undo *out = undos(to);
+  bool full = false;
   memcpy(ticks(to), ticks(from), n * sizeof(struct bursar_tick));
   for (uint32_t i = n; i-- > 0;) {
-    uint32_t end = i + 1 < n ? ticks(from)[i + 1].first_undo : records;
+    uint32_t end = i + 1 < n ? ticks(from)[i + 1].first_undo : records, before = at;
     f->changes = 0;
     for (uint32_t k = end; k-- > ticks(from)[i].first_undo;)
       go_back(f, undos(from)[k].site, undos(from)[k].bytes, undos(from)[k].blocks, i);
     for (uint32_t site = f->first_born[i]; site; site = f->next_born[site - 1])
       go_back(f, site - 1, 0, 0, i);
-    for (uint32_t k = 0; k < f->changes; k++) {
+    for (uint32_t k = 0; k < f->changes && !full; k++) {
       const struct together *one = &f->together[f->changed[k]];
       if (one->born == i)
         continue; /* readers know that it held nothing */
-      if (at)
+      full = !at;
+      if (!full)
         out[--at] = (struct bursar_undo){f->changed[k], one->blocks, one->bytes};
-      else
-        lost++;
     }
+    at = full ? before : at;
     ticks(to)[i].first_undo = at;
+    ticks(to)[i].flags |= full ? BURSAR_TICK_TOTALS : 0;
   }
   for (uint32_t i = 0; i < n; i++)
     ticks(to)[i].first_undo -= at;
   memmove(out, out + at, (capacity - at) * sizeof *out);
-  counts()->lost_undos += lost;
   counts()->ticks[to] = n;
   counts()->undos[to] = capacity - at;
   __atomic_store_n(&counts()->journal, to, __ATOMIC_RELEASE);
 }
 
-/* The records of folded sites would be taken for those of whoever gets the place: they name site 0 instead, whose past is
- * in the ticks. */
-static void drop_folded(const uint32_t *into) {
+/* Without memory to work out what the sites that are one now held together: of the past the totals stay. */
+static void forget_sites(void) {
   unsigned half = counts()->journal;
-  for (uint32_t i = 0; i < counts()->undos[half]; i++)
-    if (into[undos(half)[i].site + 1]) {
-      counts()->lost_undos += undos(half)[i].bytes != 0;
-      undos(half)[i] = (struct bursar_undo){0};
-    }
+  for (uint32_t i = 0; i < counts()->ticks[half]; i++) {
+    ticks(half)[i].flags |= BURSAR_TICK_TOTALS;
+    ticks(half)[i].first_undo = 0;
+  }
+  counts()->undos[half] = 0;
+  counts()->lost_undos++;
 }
 
 void bursar_journal_fold(const uint32_t *into, struct bursar_past *past, uint32_t sites) {
@@ -243,7 +282,7 @@ void bursar_journal_fold(const uint32_t *into, struct bursar_past *past, uint32_
     join_all(&f, ticks(from), counts()->ticks[from], sites);
     rewrite_folded(&f, from, to, capacity);
   } else {
-    drop_folded(into);
+    forget_sites();
   }
   bursar_pool_give(f.together, together);
   bursar_pool_give(f.first_born, by_tick);
@@ -253,30 +292,20 @@ void bursar_journal_fold(const uint32_t *into, struct bursar_past *past, uint32_
 
 /* --- room ------------------------------------------------------------------------------------------------------------ */
 
+/* An interval has a record of each site at most, and there is room for so many: what makes this fail is the disk. */
 static bool undo_room(uint32_t more) {
   if (full_at == BURSAR_BOOKS->tick + 1 && more == 1)
-    return false; /* asked before in this interval: a rewrite for each change would help nobody */
+    return false; /* asked before in this interval */
   for (;;) {
     unsigned half = counts()->journal;
-    uint32_t before = counts()->undos[half];
-    if (room(undo_region(half), ((uint64_t)before + more) * sizeof(struct bursar_undo)))
+    uint64_t bytes = ((uint64_t)counts()->undos[half] + more) * sizeof(struct bursar_undo);
+    if (room(undo_region(half), bytes))
       return true;
-    if (!before || !rewrite(fate_by_records) || counts()->undos[counts()->journal] == before)
+    if (bytes <= bursar_account.writer.limit[undo_region(half)] || !thin_out())
       break;
-    whole_interval *= 2;
   }
   full_at = BURSAR_BOOKS->tick + 1;
   return false;
-}
-
-/* One interval alone has more changes than there is room for: the past is given up, and said to be. */
-static void begin_anew(void) {
-  unsigned from = counts()->journal, to = !from;
-  counts()->lost_undos += counts()->undos[from];
-  counts()->ticks[to] = counts()->undos[to] = 0;
-  counts()->end_tick = 0;
-  BURSAR_IN_ORDER();
-  counts()->journal = to;
 }
 
 static void record(const struct bursar_site *site) {
@@ -378,8 +407,8 @@ static uint64_t note(uint64_t since, uint64_t now, uint32_t flags) {
   }
   bool whole = flags || !last_whole || now - last_whole >= whole_interval;
   uint64_t most = bursar_account.writer.limit[undo_region(0)] / sizeof(struct bursar_undo);
-  if (whole && !undo_room(most / 4 < UNDO_AHEAD ? (uint32_t)(most / 4) : UNDO_AHEAD))
-    begin_anew();
+  if (whole)
+    (void)undo_room(most / 4 < UNDO_AHEAD ? (uint32_t)(most / 4) : UNDO_AHEAD);
   unsigned half = counts()->journal;
   uint32_t at = counts()->ticks[half];
   if (!room(ticks_region(half), ((uint64_t)at + 1) * sizeof(struct bursar_tick)))

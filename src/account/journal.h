@@ -2,9 +2,9 @@
  *
  * A tick notes totals and opens an interval; a site that changes for the first time in it leaves an undo record of what it
  * held at the tick.  So a tick costs nothing by site, and the past is exact at every whole tick.  Where the room for
- * records runs out, every second whole tick keeps its totals alone, and whole ones come half as often; where
- * BURSAR_TICKS_MAX ticks are there, every second goes.  Both copy one half of the journal into the other, which then
- * becomes the one that holds.
+ * records runs out, whole ticks come half as often, and those that stand closer keep their totals alone (at last all
+ * before the latest; one interval always fits); where BURSAR_TICKS_MAX ticks are there, every second goes.  Both copy one
+ * half of the journal into the other, which then becomes the one that holds.
  *
  * Main GIL.  Class H, but that making room costs system calls.  errno kept. */
 #ifndef BURSAR_ACCOUNT_JOURNAL_H

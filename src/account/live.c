@@ -106,7 +106,7 @@ static bool odd_take(uintptr_t address, struct bursar_record *out) {
   lock_odds();
   struct odd *slot = odd_find(address);
   if (slot) {
-    *out = (struct bursar_record){slot->size, slot->number, slot->watched != 0};
+    *out = (struct bursar_record){slot->size, slot->number, slot->watched != 0, 0};
     slot->address = 1;
   }
   unlock_odds();
@@ -184,7 +184,7 @@ static struct bursar_record decode(const uint32_t *cell) {
 
 static struct bursar_record decode_large(const struct large *large) {
   uint32_t tag = __atomic_load_n(&large->tag, __ATOMIC_ACQUIRE);
-  return (struct bursar_record){large->size, tag >> BURSAR_CELL_SHIFT, (tag & BURSAR_CELL_WATCHED) != 0};
+  return (struct bursar_record){large->size, tag >> BURSAR_CELL_SHIFT, (tag & BURSAR_CELL_WATCHED) != 0, 0};
 }
 
 /* A size left behind would look like a block to whoever gets that granule next. */
@@ -408,5 +408,5 @@ void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, 
   }
   for (size_t i = 0; i < odd_slots; i++)
     if (odds[i].address > 1)
-      visit((const void *)odds[i].address, (struct bursar_record){odds[i].size, odds[i].number, false}, context);
+      visit((const void *)odds[i].address, (struct bursar_record){odds[i].size, odds[i].number, false, 0}, context);
 }

@@ -9,10 +9,11 @@
 
 #include "prim/prim.h"
 
-/* Shares of the cap, in sixty-fourths: together less than all of it, so that no region can starve another. */
+/* Shares of the cap, in sixty-fourths: together, with the ticks of the smallest ledger, less than all of it, so that no
+ * region can starve another.  Records of the past have room for one of each site: the journal always holds an interval. */
 static const unsigned char shares[BURSAR_REGION_COUNT] = {
-    [BURSAR_REGION_STRINGS] = 4,     [BURSAR_REGION_CODES] = 4,  [BURSAR_REGION_NODES] = 12, [BURSAR_REGION_SITES] = 18,
-    [BURSAR_REGION_SITE_FACTS] = 14, [BURSAR_REGION_UNDO_A] = 1, [BURSAR_REGION_UNDO_B] = 1,
+    [BURSAR_REGION_STRINGS] = 4,     [BURSAR_REGION_CODES] = 4,  [BURSAR_REGION_NODES] = 10, [BURSAR_REGION_SITES] = 14,
+    [BURSAR_REGION_SITE_FACTS] = 11, [BURSAR_REGION_UNDO_A] = 4, [BURSAR_REGION_UNDO_B] = 4,
 };
 
 static uint64_t region_limit(unsigned region, uint64_t cap, uint32_t extent) {

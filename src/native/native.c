@@ -31,7 +31,7 @@ void bursar_native_resolve(void *(*find)(const char *name)) {
   if (resolving || originals()->malloc)
     return;
   resolving = true;
-#define FIND(name, result, parameters) found.name = (result(*) parameters)find ? find(#name) : dlsym(RTLD_NEXT, #name);
+#define FIND(name, result, parameters) *(void **)(void *)&found.name = find ? find(#name) : dlsym(RTLD_NEXT, #name);
   BURSAR_NATIVE_HOOKS(FIND)
 #undef FIND
   *originals() = found;

@@ -245,10 +245,17 @@ uint64_t bursar_model_at(const struct bursar_model *model, uint64_t time_ns, str
     memset(held, 0, model->site_count * sizeof *held);
     return 0;
   }
-  while (low > 1 && !model->ticks[low - 1].whole)
-    low--;
-  hold_at_tick(model, low - 1, held);
-  return model->ticks[low - 1].time_ns;
+  uint32_t tick = low - 1;
+  while (tick > 0 && !model->ticks[tick].whole)
+    tick--;
+  while (tick < model->tick_count && !model->ticks[tick].whole) /* what sites held before it was given up */
+    tick++;
+  if (tick == model->tick_count) {
+    memcpy(held, model->last, model->site_count * sizeof *held);
+    return model->run_ns;
+  }
+  hold_at_tick(model, tick, held);
+  return model->ticks[tick].time_ns;
 }
 
 /* The end is the tick made when __main__ finished; the last state where there was none, or where the program's threads

@@ -76,4 +76,4 @@ def test_a_long_run(capped: Capped, bursar: Run, facts: Facts, ledger: Path) -> 
         instants.add(then["live_time_s"])  # the last one of which the sites are known
         if then["live_time_s"] > 5:
             assert BLOCK * RING < then["live_bytes"] < BLOCK * RING + (16 << 20), then["live_time_s"]
-    assert len(instants) > 2
+    assert len(instants) > 3

@@ -83,7 +83,7 @@ static void count(struct sums *sums, bool allocation, uint64_t size) {
 
 /* As the RAW hook does without the GIL: out of the table first, then booked. */
 static bool free_outside(const struct block *block) {
-  struct bursar_record record = {0, 0, false};
+  struct bursar_record record = {.size = 0};
   if (!bursar_live_take(block->p, &record) || record.size != block->size)
     return false;
   bursar_account_retire_free(block->p, record, block->domain);

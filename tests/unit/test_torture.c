@@ -84,7 +84,7 @@ static void allocate(const struct load *load, struct block *block, unsigned at, 
 }
 
 static void release(struct block *block, uint64_t *random) {
-  struct bursar_record record = {0, 0, false};
+  struct bursar_record record = {.size = 0};
   struct bursar_tally before = bursar_account_totals();
   bool was_open = bursar_account.active;
   if (!block->outside && model_below(random, 8))
