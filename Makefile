@@ -60,4 +60,4 @@ clean: ## remove what was built; .venv stays
 	rm -rf build dist
 
 distclean: clean
-	rm -rf .venv .roots
+	rm -rf --one-file-system .venv .roots
