@@ -9,6 +9,12 @@
 
 __thread bool bursar_anywhere_inside __attribute__((tls_model("initial-exec")));
 
+static void book_detached(void *p, size_t size, unsigned domain) {
+  bursar_fold_hold_off();
+  bursar_account_alloc_free(p, size, bursar_frames_detached(domain), domain);
+  bursar_fold_let_go();
+}
+
 void *bursar_anywhere_book(void *p, size_t size, unsigned domain) {
   if (!p || bursar_anywhere_inside || !bursar_account.active)
     return p;
@@ -19,7 +25,7 @@ void *bursar_anywhere_book(void *p, size_t size, unsigned domain) {
                  : domain >= BURSAR_DOMAINS_PYTHON ? bursar_frames_native_tag(domain)
                                                    : bursar_frames_tag(domain);
   if (!tag)
-    bursar_account_alloc_free(p, size, domain);
+    book_detached(p, size, domain);
   else if (!bursar_hot_alloc(p, size, tag, domain))
     bursar_account_alloc_gil(p, size, tag, domain);
   bursar_anywhere_inside = false;

@@ -182,7 +182,26 @@ static inline bool bursar_holds_main_gil(void) {
 #endif
 }
 
-/* The same for a thread that calls a hook of OBJ or MEM: it does hold a GIL, and until 3.11 there is only one. */
+/* The state of this thread, which holds no GIL, in the main interpreter; NULL where it has none.  Its frames stand still until
+ * it takes the GIL again, or the interpreter ends (then the state may be freed, and the answer is NULL only from when that
+ * began). */
+static inline PyThreadState *bursar_thread_detached(void) {
+#if PY_VERSION_HEX < 0x030c0000
+  PyThreadState *thread = _PyRuntime.gilstate.autoTSSkey._is_initialized
+                              ? pthread_getspecific(_PyRuntime.gilstate.autoTSSkey._key)
+                              : NULL;
+#else
+  PyThreadState *thread = PyGILState_GetThisThreadState();
+#endif
+#if PY_VERSION_HEX < 0x030d0000
+  bool ending = _Py_IsFinalizing();
+#else
+  bool ending = Py_IsFinalizing();
+#endif
+  return thread && !ending && thread->interp == PyInterpreterState_Main() ? thread : NULL;
+}
+
+/* bursar_holds_main_gil for a thread that calls a hook of OBJ or MEM: it does hold a GIL, and until 3.11 there is only one. */
 #if PY_VERSION_HEX < 0x030c0000
   #define BURSAR_ONE_GIL 1
 #else

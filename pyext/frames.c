@@ -2,8 +2,11 @@
 
 #include <string.h>
 
+#include "account/fold.h"
+#include "account/lock.h"
 #include "account/stacks.h"
 #include "base/pool.h"
+#include "anywhere.h"
 #include "codes.h"
 
 #define STACKS_MAX 256u /* thread states remembered at a time; a stack is only a cache and can be dropped */
@@ -280,20 +283,8 @@ static bool update(struct stack *stack, const PyThreadState *thread, struct burs
   return true;
 }
 
-uint32_t bursar_frames_tag(unsigned domain) {
-  const PyThreadState *thread = bursar_thread();
-  struct stack *stack = (struct stack *)bursar_frames_at_hand;
+static uint32_t look_up(struct stack *stack, const PyThreadState *thread, unsigned domain) {
   struct bursar_step *step;
-  if (BURSAR_UNLIKELY(stack->hot.thread != thread)) {
-    if (!thread || (!BURSAR_ONE_GIL && !bursar_holds_main_gil()))
-      return 0; /* RAW's hook has asked already */
-    stack = stack_of(thread);
-    if (!stack)
-      return bursar_stacks_site(BURSAR_NODE_UNKNOWN, domain);
-    stack->used = ++switches;
-    bursar_frames_at_hand = &stack->hot;
-    bursar_account_switch_gil(&stack->recent);
-  }
   if (!update(stack, thread, &step)) {
     bursar_account.writer.counts->deep_stacks++;
     forget(stack);
@@ -311,6 +302,32 @@ uint32_t bursar_frames_tag(unsigned domain) {
                                         : bursar_stacks_site(stack->hot.nodes[stack->hot.depth], domain);
 }
 
+static uint32_t site_of(uint32_t node, unsigned domain) {
+  bursar_lock_take();
+  uint32_t tag = bursar_stacks_site(node, domain);
+  bursar_lock_give();
+  return tag;
+}
+
+uint32_t bursar_frames_tag(unsigned domain) {
+  const PyThreadState *thread = bursar_thread();
+  struct stack *stack = (struct stack *)bursar_frames_at_hand;
+  if (BURSAR_UNLIKELY(stack->hot.thread != thread)) {
+    if (!thread || (!BURSAR_ONE_GIL && !bursar_holds_main_gil()))
+      return 0; /* RAW's hook has asked already */
+    stack = stack_of(thread);
+    if (!stack)
+      return site_of(BURSAR_NODE_UNKNOWN, domain);
+    stack->used = ++switches;
+    bursar_frames_at_hand = &stack->hot;
+    bursar_account_switch_gil(&stack->recent);
+  }
+  bursar_lock_take();
+  uint32_t tag = look_up(stack, thread, domain);
+  bursar_lock_give();
+  return tag;
+}
+
 /* Sites of a node in domains that have no place in the steps: direct-mapped, by both. */
 #define NATIVE_SITES 256u
 static struct native_site {
@@ -320,7 +337,7 @@ static struct native_site {
 static uint32_t native_site(uint32_t node, unsigned domain) {
   struct native_site *site = &native_sites[(node * 8 + domain) % NATIVE_SITES];
   if (BURSAR_UNLIKELY(site->node != node || site->domain != domain || !site->tag))
-    *site = (struct native_site){node, domain, bursar_stacks_site(node, domain)};
+    *site = (struct native_site){node, domain, site_of(node, domain)};
   return site->tag;
 }
 
@@ -331,16 +348,154 @@ uint32_t bursar_frames_native_tag(unsigned domain) {
   return native_site(frames->nodes[frames->depth], domain);
 }
 
+/* --- threads that released the GIL ---------------------------------------------------------------------------------------- */
+
+/* The stack of a thread as it was when it last allocated without the GIL: apart from the one it has under the GIL, which that
+ * one's holder may change at any time. */
+struct detached {
+  struct stack stack;
+  uint32_t generation;                   /* another one: all of it must be looked up again */
+  uint32_t numbers[BURSAR_DOMAIN_COUNT]; /* lane FREE's sites of the top's node; 0: not looked up yet */
+  bool busy;                             /* somebody looks at it: the thread itself, or who takes it for another */
+};
+
+static struct detached *detached[STACKS_MAX]; /* under the lock */
+static uint32_t detached_count, detached_next;
+static uint32_t generation; /* of what is known of stacks; atomic */
+static bool walks;          /* atomic */
+static __thread struct detached *mine __attribute__((tls_model("initial-exec")));
+
+static bool engage(struct detached *d) { return !__atomic_exchange_n(&d->busy, true, __ATOMIC_ACQUIRE); }
+static void release(struct detached *d) { __atomic_store_n(&d->busy, false, __ATOMIC_RELEASE); }
+
+/* Engaged, and this thread's; NULL where all are being looked at, or there is no memory. */
+static struct detached *claim(const PyThreadState *thread) {
+  struct detached *found = NULL;
+  bursar_lock_take();
+  for (uint32_t i = 0; i < detached_count && !found; i++)
+    if (detached[i]->stack.hot.thread == thread && engage(detached[i]))
+      found = detached[i];
+  if (!found && detached_count < STACKS_MAX && (found = bursar_pool_take(sizeof *found)) != NULL) {
+    found->busy = true;
+    if (stack_grow(&found->stack, 1)) {
+      detached[detached_count++] = found;
+    } else {
+      bursar_pool_give(found, sizeof *found);
+      found = NULL;
+    }
+  }
+  for (uint32_t i = 0; i < detached_count && !found; i++) {
+    struct detached *other = detached[detached_next++ % detached_count];
+    if (engage(other))
+      found = other;
+  }
+  if (found && found->stack.hot.thread != thread) {
+    found->stack.hot.thread = thread;
+    found->generation = __atomic_load_n(&generation, __ATOMIC_RELAXED) - 1;
+  }
+  bursar_lock_give();
+  return mine = found;
+}
+
+static uint32_t node_of(const bursar_frame *frame, uint32_t parent) {
+  uintptr_t place = bursar_frame_place(frame);
+  const struct bursar_step *step = bursar_frames_step(place, parent);
+  if (bursar_frames_step_is(step, place, parent))
+    return step->node;
+  PyCodeObject *code = bursar_frame_code(frame);
+  if (!code)
+    return parent;
+  struct bursar_code_memo *memo = bursar_codes_find(code);
+  return bursar_stacks_node(parent, memo ? memo->id : 0,
+                            memo ? bursar_codes_line(memo, bursar_frame_position(frame)) : 0);
+}
+
+static bool update_detached(struct detached *d, const PyThreadState *thread, uint32_t now) {
+  struct stack *stack = &d->stack;
+  struct change change;
+  memset(d->numbers, 0, sizeof d->numbers);
+  if (d->generation != now)
+    forget(stack);
+  if (!compare(stack, bursar_frame_top(thread), &change))
+    return false;
+  uint32_t depth = change.kept + change.fresh;
+  if (depth >= stack->hot.depth_max && !stack_grow(stack, depth))
+    return false;
+  if (stack->hot.nodes[0] != bursar_account.root)
+    change.first = 1;
+  stack->hot.nodes[0] = bursar_account.root;
+  for (uint32_t at = change.first; at <= depth; at++) {
+    const bursar_frame *frame = at <= change.kept ? stack->hot.seen[at].frame
+                                                  : fresh[change.fresh - (at - change.kept)];
+    stack->hot.nodes[at] = node_of(frame, stack->hot.nodes[at - 1]);
+    stack->hot.seen[at] = (struct bursar_frame_seen){frame, bursar_frame_position(frame)};
+    stack->hot.fingers[bursar_frames_finger(frame)] = at;
+  }
+  stack->hot.depth = depth;
+  stack->hot.top = &stack->hot.seen[depth];
+  d->generation = now;
+  return true;
+}
+
+static bool unchanged(const struct detached *d, const PyThreadState *thread) {
+  const struct bursar_frame_seen *top = d->stack.hot.top;
+  return top->frame == bursar_frame_top(thread) && bursar_frame_position(top->frame) == top->position &&
+         bursar_frames_same_below(&d->stack.hot, top);
+}
+
+uint32_t bursar_frames_detached(unsigned domain) {
+  const PyThreadState *thread = __atomic_load_n(&walks, __ATOMIC_SEQ_CST) ? bursar_thread_detached() : NULL;
+  struct detached *d = mine;
+  if (!thread)
+    return domain + 1;
+  if (!d || !engage(d))
+    d = claim(thread);
+  else if (d->stack.hot.thread != thread) {
+    release(d);
+    d = claim(thread);
+  }
+  if (!d)
+    return domain + 1;
+  uint32_t now = __atomic_load_n(&generation, __ATOMIC_ACQUIRE), number = domain + 1;
+  bool known = d->generation == now && unchanged(d, thread);
+  if (!known || !d->numbers[domain]) {
+    bursar_lock_take();
+    known = known || update_detached(d, thread, now);
+    if (known)
+      d->numbers[domain] = bursar_stacks_site_free(d->stack.hot.nodes[d->stack.hot.depth], domain);
+    bursar_lock_give();
+  }
+  if (known)
+    number = d->numbers[domain];
+  release(d);
+  return number;
+}
+
+void bursar_frames_leave_detached(void) {
+  __atomic_store_n(&walks, false, __ATOMIC_SEQ_CST);
+  bursar_fold_drain();
+}
+
+static void distrust_detached(void) { __atomic_fetch_add(&generation, 1, __ATOMIC_RELEASE); }
+
 /* --- the end of code objects -------------------------------------------------------------------------------------------- */
 
 static destructor code_dealloc_under;
 
 /* A new code object may get the same address, the same frame and the same position. */
 static void code_dealloc(PyObject *code) {
-  if (bursar_account.active && bursar_holds_main_gil() && bursar_codes_forget((const PyCodeObject *)code)) {
-    for (uint32_t i = 0; i < stack_count; i++)
-      distrust(stacks[i]);
-    memset(bursar_frames_steps, 0, sizeof bursar_frames_steps);
+  if (bursar_account.active && bursar_holds_main_gil()) {
+    bool was = bursar_anywhere_inside;
+    bursar_anywhere_inside = true;
+    bursar_lock_take();
+    if (bursar_codes_forget((const PyCodeObject *)code)) {
+      for (uint32_t i = 0; i < stack_count; i++)
+        distrust(stacks[i]);
+      memset(bursar_frames_steps, 0, sizeof bursar_frames_steps);
+      distrust_detached();
+    }
+    bursar_lock_give();
+    bursar_anywhere_inside = was;
   }
   code_dealloc_under(code);
 }
@@ -358,13 +513,17 @@ void bursar_frames_start(const PyThreadState *thread, const PyObject *globals) {
   bursar_frames_main_globals = globals;
   main_depth = 0;
   watch_codes();
+  __atomic_store_n(&walks, true, __ATOMIC_SEQ_CST);
 }
 
 void bursar_frames_moved(void) {
+  bursar_lock_take();
+  distrust_detached();
   for (uint32_t i = 0; i < stack_count; i++)
     forget(stacks[i]);
   memset(bursar_frames_steps, 0, sizeof bursar_frames_steps);
   memset(native_sites, 0, sizeof native_sites);
   if (!bursar_account.active)
     bursar_codes_clear();
+  bursar_lock_give();
 }

@@ -3,7 +3,7 @@
  * For each thread state an array keeps the frames and positions of its last known stack, outermost first.  The fast half
  * goes down the live chain and compares: nothing changed, the tag is known.  The slow half finds the deepest frame that
  * did change and looks up the nodes from there.  Only frames that the live chain confirms are ever read.
- * Main GIL.  Class H. */
+ * Main GIL, where nothing else is said.  Class H. */
 #ifndef BURSAR_PYEXT_FRAMES_H
 #define BURSAR_PYEXT_FRAMES_H
 
@@ -33,7 +33,7 @@ struct bursar_frames {
 };
 
 /* Where a step from a caller's node leads: a direct-mapped cache of the trie, by place in the code. */
-struct bursar_step {
+struct bursar_step { /* written under the lock */
   uintptr_t place; /* 0: empty */
   uint32_t parent;
   uint32_t node;
@@ -197,6 +197,13 @@ static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_near(uns
 uint32_t bursar_frames_native_tag(unsigned domain);
 /* The same, looked up.  0: this thread is not of the main GIL, its allocations belong to lane FREE. */
 uint32_t bursar_frames_tag(unsigned domain);
+
+/* Of a thread that does not hold the main GIL: the number of lane FREE's site for the stack that released it, or where none
+ * is known, for no stack.  While folding is held off (account/fold.h). */
+uint32_t bursar_frames_detached(unsigned domain);
+/* The interpreter is about to end, and with it the stacks of threads that do not hold the GIL: from here on none is looked at.
+ * Not while folding is held off. */
+void bursar_frames_leave_detached(void);
 
 /* At the start of books: `main_thread` is the state that runs __main__, or NULL where it is not known. */
 void bursar_frames_start(const PyThreadState *main_thread, const PyObject *main_globals);

@@ -1,6 +1,7 @@
 #include "hooks.h"
 
 #include <string.h>
+#include "account/fold.h"
 #include "account/hot.h"
 
 #include "anywhere.h"
@@ -36,7 +37,9 @@ static __attribute__((noinline)) void *book_slowly(void *p, size_t size, unsigne
   uint32_t tag = bursar_frames_tag(domain);
   if (!tag) {
     expect_many_gils();
-    bursar_account_alloc_free(p, size, domain);
+    bursar_fold_hold_off();
+    bursar_account_alloc_free(p, size, domain + 1, domain); /* of another interpreter: no stack of ours */
+    bursar_fold_let_go();
   } else if (!bursar_hot_alloc(p, size, tag, domain)) {
     bursar_account_alloc_gil(p, size, tag, domain);
   }
@@ -112,6 +115,13 @@ static inline __attribute__((always_inline)) void hooked_free(void *p, unsigned 
     under[domain].free(under[domain].ctx, p);
 }
 
+static __attribute__((noinline)) void retire(void *p, struct bursar_record old, unsigned domain) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  bursar_account_retire_gil(p, old, domain);
+  bursar_anywhere_inside = was;
+}
+
 /* The old entry is retired before the call, since the address may be handed out again inside it, and put back where the
  * call fails. */
 static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_t size, unsigned domain) {
@@ -123,7 +133,7 @@ static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_
   if (known && !q)
     (void)bursar_live_put(p, old);
   else if (known)
-    bursar_account_retire_gil(p, old, domain);
+    retire(p, old, domain);
   return book(q, size, domain);
 }
 

@@ -182,6 +182,38 @@ static PyObject *path_object(const char *path) {
   Py_RETURN_NONE;
 }
 
+/* Once; in the process that was run alone. */
+static void end(void) {
+  if (!process.under_run || process.pid != getpid() || !bursar_account.active)
+    return;
+  close_books(BURSAR_STATE_ENDED);
+  struct bursar_error error = {0};
+  if (!process.quiet && stderr_is_ours() && bursar_summary_print(process.path, 2, &error) != 0)
+    say(error.text);
+}
+
+/* The program's exit, after all other exit handlers: ours was registered first. */
+static PyObject *bursar_finish(PyObject *module, PyObject *unused) {
+  bursar_frames_leave_detached();
+  end();
+  Py_RETURN_NONE;
+}
+
+/* Once a process, forked ones included: handlers are inherited. */
+static int register_finish(PyObject *module) {
+  static bool done;
+  if (done)
+    return 0;
+  PyObject *atexit = PyImport_ImportModule("atexit"), *finish = PyObject_GetAttrString(module, "finish");
+  PyObject *result = atexit && finish ? PyObject_CallMethod(atexit, "register", "O", finish) : NULL;
+  (void)Py_AtExit(end); /* for programs that clear the handlers; where all its places are taken they go without */
+  Py_XDECREF(atexit);
+  Py_XDECREF(finish);
+  Py_XDECREF(result);
+  done = result != NULL;
+  return done ? 0 : -1;
+}
+
 static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs) {
   static char *names[] = {"path", "cap", "within", "follow", "domains", NULL};
   PyObject *given = NULL;
@@ -203,8 +235,9 @@ static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs
   }
   if (!in_main_interpreter())
     goto out;
-  if (register_handlers() != 0) {
-    PyErr_NoMemory();
+  if (register_handlers() != 0 || register_finish(module) != 0) {
+    if (!PyErr_Occurred())
+      PyErr_NoMemory();
     goto out;
   }
   remember_stderr();
@@ -308,32 +341,6 @@ static PyObject *bursar_read(PyObject *module, PyObject *const *args, Py_ssize_t
   if (PyErr_Occurred())
     return NULL;
   Py_RETURN_NONE;
-}
-
-/* Once; in the process that was run alone. */
-static void end(void) {
-  if (!process.under_run || process.pid != getpid() || !bursar_account.active)
-    return;
-  close_books(BURSAR_STATE_ENDED);
-  struct bursar_error error = {0};
-  if (!process.quiet && stderr_is_ours() && bursar_summary_print(process.path, 2, &error) != 0)
-    say(error.text);
-}
-
-/* The program's exit, after all other exit handlers: ours was registered first. */
-static PyObject *bursar_finish(PyObject *module, PyObject *unused) {
-  end();
-  Py_RETURN_NONE;
-}
-
-static int register_finish(PyObject *module) {
-  PyObject *atexit = PyImport_ImportModule("atexit"), *finish = PyObject_GetAttrString(module, "finish");
-  PyObject *result = atexit && finish ? PyObject_CallMethod(atexit, "register", "O", finish) : NULL;
-  (void)Py_AtExit(end); /* for programs that clear the handlers; where all its places are taken they go without */
-  Py_XDECREF(atexit);
-  Py_XDECREF(finish);
-  Py_XDECREF(result);
-  return result ? 0 : -1;
 }
 
 static PyObject *bursar_boot(PyObject *module, PyObject *arg) {

@@ -46,11 +46,12 @@ static void mapped(void *at, size_t asked) {
   if (bursar_anywhere_inside || !bursar_account.active)
     return;
   bursar_anywhere_inside = true;
-  uint32_t tag = bursar_holds_main_gil() ? bursar_frames_native_tag(BURSAR_DOMAIN_MMAP) : 0;
+  bool gil = bursar_anywhere_hold_off();
   book_map((uintptr_t)at, bytes,
-           tag ? bursar_account_map_gil(bytes, tag, BURSAR_DOMAIN_MMAP)
-               : bursar_account_map_free(bytes, BURSAR_DOMAIN_MMAP),
+           gil ? bursar_account_map_gil(bytes, bursar_frames_native_tag(BURSAR_DOMAIN_MMAP), BURSAR_DOMAIN_MMAP)
+               : bursar_account_map_free(bytes, bursar_frames_detached(BURSAR_DOMAIN_MMAP), BURSAR_DOMAIN_MMAP),
            true);
+  bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
 }
 

@@ -8,6 +8,7 @@
 #include "account/fold.h"
 #include "account/hot.h"
 #include "account/journal.h"
+#include "account/lock.h"
 #include "account/maps.h"
 #include "account/stacks.h"
 #include "base/pool.h"
@@ -39,7 +40,7 @@ static void add(uint64_t *at, uint64_t value) { __atomic_fetch_add(at, value, __
 
 /* trigger is level less what lane FREE holds, so the difference is what it holds. */
 int64_t bursar_account_live(void) {
-  return (int64_t)BURSAR_BOOKS->live + bursar_account.level -
+  return (int64_t)load(&BURSAR_BOOKS->live) + __atomic_load_n(&bursar_account.level, __ATOMIC_RELAXED) -
          __atomic_load_n(&bursar_account.trigger, __ATOMIC_RELAXED);
 }
 
@@ -144,6 +145,7 @@ void bursar_account_abandon(void) {
   bursar_live_after_fork();
   bursar_maps_after_fork();
   bursar_fold_after_fork();
+  bursar_lock_after_fork();
   bool was = bursar_account.active;
   bursar_account.active = false;
   bursar_writer_close(&bursar_account.writer);
@@ -169,6 +171,7 @@ void bursar_account_phase(enum bursar_phase phase) {
   struct bursar_counts *c = counts();
   if (!bursar_account.active || c->phase == (uint32_t)phase)
     return;
+  bursar_lock_take();
   if (phase == BURSAR_PHASE_MAIN) {
     if (!c->main_began_ns)
       c->main_began_ns = since_start();
@@ -183,11 +186,12 @@ void bursar_account_phase(enum bursar_phase phase) {
                         : phase == BURSAR_PHASE_MAIN  ? BURSAR_NODE_MAIN
                                                       : BURSAR_NODE_EXIT;
   bursar_account.provider.stacks_moved();
+  bursar_lock_give();
 }
 
 /* --- lane GIL ------------------------------------------------------------------------------------------------------ */
 
-/* Both move by the same amount; lane FREE, in between, sees a total that is off by it for an instant. */
+/* Both move by the same amount; lane FREE, in between, sees a total that is off by it for an instant.  Under the lock. */
 static void relevel(void) {
   int64_t level = (int64_t)BURSAR_BOOKS->peak;
   for (int i = 0; open_marks && i < MARKS; i++)
@@ -196,11 +200,12 @@ static void relevel(void) {
   int64_t rise = level - bursar_account.level;
   if (!rise)
     return;
-  bursar_account.level = level;
+  __atomic_store_n(&bursar_account.level, level, __ATOMIC_RELAXED);
   __atomic_fetch_add(&bursar_account.trigger, rise, __ATOMIC_RELAXED);
 }
 
 static void new_high(void) {
+  bursar_lock_take();
   int64_t total = bursar_account_live();
   if (total > (int64_t)BURSAR_BOOKS->peak)
     bursar_journal_peak((uint64_t)total);
@@ -208,6 +213,7 @@ static void new_high(void) {
     if (marks[i].open && total > marks[i].peak)
       marks[i].peak = total;
   relevel();
+  bursar_lock_give();
 }
 
 /* --temporary-within above 1: is p among its thread's last allocations?  Which thread's is not known, so all are asked. */
@@ -233,6 +239,7 @@ static void remember(const void *p) {
 
 /* Before an event is booked.  The books may have broken off afterwards. */
 static void look(void) {
+  bursar_journal_count_down();
   bursar_journal_look();
   if (bursar_account.writer.failed)
     break_off();
@@ -313,17 +320,17 @@ static void retire_part(const void *p, struct bursar_record record, bool ends, u
   struct bursar_site *site = &bursar_account.numbered[record.number];
   if (p)
     note_parked(p, &record, site);
-  if (site->epoch == BURSAR_EPOCH_FREE_LANE) {
+  if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || --bursar_account.countdown < 0)
+    pause_gil();
+  if (bursar_account_is_free(site)) {
     retire_free_part(record, ends, domain);
     return;
   }
-  if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || bursar_account.countdown < 0)
-    pause_gil();
   if (bursar_account.active && record.size > BURSAR_SMALL_MAX) /* no large change goes undated */
     look();
   if (!bursar_account.active) /* the books broke off just now */
     return;
-  if (site->epoch != BURSAR_BOOKS->epoch)
+  if (bursar_hot_stale(site))
     bursar_journal_touch(site);
   if (p)
     note_temporary(p, site);
@@ -339,9 +346,9 @@ static void retire(const void *p, struct bursar_record record, unsigned domain) 
 
 /* Between events, when no site is on its way from a lookup to its booking. */
 static void after_event(void) {
-  if (BURSAR_LIKELY(!bursar_account.fold_due) || !bursar_account.active)
+  if (BURSAR_LIKELY(!__atomic_load_n(&bursar_account.fold_due, __ATOMIC_RELAXED)) || !bursar_account.active)
     return;
-  bursar_account.fold_due = false;
+  __atomic_store_n(&bursar_account.fold_due, false, __ATOMIC_RELAXED);
   bursar_fold_if_full();
 }
 
@@ -358,13 +365,13 @@ static bool free_plain(void *p, unsigned domain) {
     return false;
   memcpy(&entry, cell, sizeof entry);
   struct bursar_site *site = bursar_hot_site((uint32_t)entry);
-  if (((uint32_t)entry & BURSAR_CELL_LOW) != BURSAR_CELL_BIG || site->epoch == BURSAR_EPOCH_FREE_LANE)
+  if (((uint32_t)entry & BURSAR_CELL_LOW) != BURSAR_CELL_BIG || bursar_account_is_free(site))
     return false;
   if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || bursar_account.countdown < 0)
     pause_gil();
   if (!bursar_account.active) /* the books broke off just now */
     return true;
-  if (site->epoch != BURSAR_BOOKS->epoch)
+  if (bursar_hot_stale(site))
     bursar_journal_touch(site);
   note_temporary(p, site);
   uint64_t nothing = 0;
@@ -393,7 +400,7 @@ uint32_t bursar_account_map_gil(size_t size, uint32_t tag, unsigned domain) {
     return 0;
   uint32_t number = tag >> BURSAR_CELL_SHIFT;
   struct bursar_site *site = &bursar_account.numbered[number];
-  if (site->epoch != BURSAR_BOOKS->epoch)
+  if (bursar_hot_stale(site))
     bursar_journal_touch(site);
   remember(NULL);
   bursar_hot_credit(site, intent_of(number, size), size, domain);
@@ -420,11 +427,11 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
     return;
   uint32_t number = tag >> BURSAR_CELL_SHIFT;
   struct bursar_site *site = &bursar_account.numbered[number];
-  if (size > BURSAR_SMALL_MAX || bursar_account.countdown < 0)
+  if (size > BURSAR_SMALL_MAX || --bursar_account.countdown < 0) /* hot.h counts plain blocks alone */
     look();
   if (!bursar_account.active)
     return;
-  if (site->epoch != BURSAR_BOOKS->epoch)
+  if (bursar_hot_stale(site))
     bursar_journal_touch(site);
   if (bursar_hot_alloc(p, size, tag, domain)) /* it was only the epoch, or the clock */
     return;
@@ -432,7 +439,7 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
     ;
   if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = number}))
     return;
-  if (site->epoch != BURSAR_BOOKS->epoch)
+  if (bursar_hot_stale(site))
     bursar_journal_touch(site);
   remember(p);
   bursar_hot_credit(site, intent_of(number, size), size, domain);
@@ -441,20 +448,38 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
 
 /* --- lane FREE ----------------------------------------------------------------------------------------------------- */
 
-static void free_lane_moved(int64_t bytes) {
-  add(&bursar_account.free_events, 1);
-  __atomic_fetch_sub(&bursar_account.trigger, bytes, __ATOMIC_RELAXED);
-  /* Before a free there was more: the greatest total may be the one that it ends. */
-  uint64_t total = (uint64_t)bursar_account_live() + (bytes < 0 ? (uint64_t)-bytes : 0);
-  uint64_t seen = load(&BURSAR_BOOKS->free_high);
+/* A peak that lane FREE makes must be so much above the last one: it would touch all sites again for a few bytes. */
+#define PEAK_SHIFT 12
+#define FREE_LOOK_EVERY 256 /* events of lane FREE between two looks at the clock */
+
+/* Before a free there was more: the greatest total may be the one that it ends. */
+static void free_lane_high(uint64_t total) {
+  uint64_t peak = load(&BURSAR_BOOKS->peak), seen = load(&BURSAR_BOOKS->free_high);
+  if ((int64_t)total > (int64_t)(peak + (peak >> PEAK_SHIFT)))
+    new_high();
   while ((int64_t)total > (int64_t)seen && !__atomic_compare_exchange_n(&BURSAR_BOOKS->free_high, &seen, total, false,
                                                                         __ATOMIC_RELAXED, __ATOMIC_RELAXED))
     ;
 }
 
-static void credit_free(size_t size, unsigned domain) {
-  struct bursar_site *site = &bursar_account.sites[domain];
+/* Before a free is booked, and after an allocation is. */
+static void free_lane_moved(int64_t bytes) {
+  if (bytes < 0)
+    free_lane_high((uint64_t)bursar_account_live());
+  __atomic_fetch_sub(&bursar_account.trigger, bytes, __ATOMIC_RELAXED);
+  if (__atomic_fetch_add(&bursar_account.free_events, 1, __ATOMIC_RELAXED) % FREE_LOOK_EVERY == 0)
+    bursar_journal_look();
+}
+
+static void touch_free(struct bursar_site *site) {
+  if (BURSAR_UNLIKELY((load(&site->epoch) & ~BURSAR_EPOCH_FREE) < load(&BURSAR_BOOKS->epoch)))
+    bursar_journal_touch(site);
+}
+
+static void credit_free(uint32_t number, size_t size, unsigned domain) {
+  struct bursar_site *site = &bursar_account.numbered[number];
   struct bursar_tally *tally = &BURSAR_BOOKS->free_lane[domain];
+  touch_free(site);
   add(&site->alloc_bytes, size);
   add(&site->allocs, 1);
   add(&tally->alloc_bytes, size);
@@ -462,7 +487,7 @@ static void credit_free(size_t size, unsigned domain) {
   free_lane_moved((int64_t)size);
 }
 
-void bursar_account_alloc_free(void *p, size_t size, unsigned domain) {
+void bursar_account_alloc_free(void *p, size_t size, uint32_t number, unsigned domain) {
   if (!bursar_account.active)
     return;
   struct bursar_record old; /* its end was not seen, and it may be of another domain */
@@ -471,9 +496,9 @@ void bursar_account_alloc_free(void *p, size_t size, unsigned domain) {
     bursar_account_retire_free(p, old, facts_of(old.number)->domain);
   if (other && bursar_live_take(other, &old) && old.number && old.number <= site_count())
     bursar_account_retire_free(other, old, facts_of(old.number)->domain);
-  if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = domain + 1}))
+  if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = number}))
     return;
-  credit_free(size, domain);
+  credit_free(number, size, domain);
 }
 
 /* The first free outside the GIL after a peak: what such frees were at the peak is saved before it counts. */
@@ -491,8 +516,10 @@ static void retire_free_part(struct bursar_record record, bool ends, unsigned do
     return;
   struct bursar_site *site = &bursar_account.numbered[record.number];
   struct bursar_tally *tally;
-  if (load(&site->epoch) == BURSAR_EPOCH_FREE_LANE) {
+  free_lane_moved(-(int64_t)record.size);
+  if (bursar_account_is_free(site)) {
     tally = &BURSAR_BOOKS->free_lane[domain];
+    touch_free(site);
     add(&site->free_bytes, record.size);
     add(&site->frees, ends);
   } else {
@@ -505,18 +532,17 @@ static void retire_free_part(struct bursar_record record, bool ends, unsigned do
   }
   add(&tally->free_bytes, record.size);
   add(&tally->frees, ends);
-  free_lane_moved(-(int64_t)record.size);
 }
 
 void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain) {
   retire_free_part(record, true, domain);
 }
 
-uint32_t bursar_account_map_free(size_t size, unsigned domain) {
+uint32_t bursar_account_map_free(size_t size, uint32_t number, unsigned domain) {
   if (!bursar_account.active)
     return 0;
-  credit_free(size, domain);
-  return domain + 1;
+  credit_free(number, size, domain);
+  return number;
 }
 
 void bursar_account_unmap_free(struct bursar_record piece, bool ends, unsigned domain) {
@@ -528,10 +554,12 @@ void bursar_account_unmap_free(struct bursar_record piece, bool ends, unsigned d
 int bursar_account_mark(void) {
   for (int i = 0; i < MARKS; i++)
     if (!marks[i].open) {
+      bursar_lock_take();
       marks[i].open = true;
       open_marks++;
       marks[i].peak = bursar_account_live();
       relevel();
+      bursar_lock_give();
       return i;
     }
   return -1;
@@ -541,8 +569,10 @@ int64_t bursar_account_unmark(int mark) {
   if (mark < 0 || mark >= MARKS || !marks[mark].open)
     return -1;
   new_high();
+  bursar_lock_take();
   marks[mark].open = false;
   open_marks--;
   relevel();
+  bursar_lock_give();
   return marks[mark].peak;
 }

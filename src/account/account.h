@@ -1,8 +1,8 @@
 /* account.h: the books of one process: what is booked where, and the slow half of booking.  hot.h is the fast half.
  *
  * Glossary
- *   lane GIL    events of whoever holds the main interpreter's GIL: plain adds, stacks, exact
- *   lane FREE   all others (RAW without the GIL, interpreters with a GIL of their own): atomic adds, no stacks
+ *   lane GIL    events of whoever holds the main interpreter's GIL: plain adds, exact
+ *   lane FREE   all others (threads that released it, or never knew it): atomic adds
  *   tag         (site + 1) << 6 | BURSAR_CELL_BIG: a site as the live table writes it, and as an offset from
  *               bursar_account.numbered
  *   provider    who knows Python: handed in by the extension, so that nothing here includes Python.h
@@ -68,6 +68,11 @@ extern union bursar_account_page {
 } bursar_account_page;
 #define BURSAR_BOOKS (&bursar_account_page.books)
 
+/* A site of lane FREE: everybody changes it by atomic adds. */
+static inline bool bursar_account_is_free(const struct bursar_site *site) {
+  return __atomic_load_n(&site->epoch, __ATOMIC_RELAXED) >> 63;
+}
+
 struct bursar_settings {
   const char *path;    /* a ledger that bursar_place_create made */
   uint64_t cap;        /* 0: the default */
@@ -99,14 +104,14 @@ void bursar_account_switch_gil(struct bursar_recent *recent);
 /* The record will stand for another thread. */
 void bursar_account_forget_gil(struct bursar_recent *recent);
 
-/* Lane FREE. */
-void bursar_account_alloc_free(void *p, size_t size, unsigned domain);
+/* Lane FREE, while folding is held off (fold.h).  `number`: of a site of that lane. */
+void bursar_account_alloc_free(void *p, size_t size, uint32_t number, unsigned domain);
 void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain);
 
 /* Mappings: as above, but that the caller keeps the table of them (maps.h).  The first two return the site's number, 0 where
  * nothing is booked. */
 uint32_t bursar_account_map_gil(size_t size, uint32_t tag, unsigned domain);
-uint32_t bursar_account_map_free(size_t size, unsigned domain);
+uint32_t bursar_account_map_free(size_t size, uint32_t number, unsigned domain);
 /* Bytes of it ended, and the block with them if `ends`. */
 void bursar_account_unmap_gil(struct bursar_record piece, bool ends, unsigned domain);
 void bursar_account_unmap_free(struct bursar_record piece, bool ends, unsigned domain);

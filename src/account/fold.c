@@ -71,6 +71,11 @@ static void keep_others_off(void) {
 
 static void let_others_in(void) { __atomic_store_n(&folding, false, __ATOMIC_RELEASE); }
 
+void bursar_fold_drain(void) {
+  keep_others_off();
+  let_others_in();
+}
+
 uint32_t bursar_fold_where(uint32_t number, uint32_t generation) {
   if (BURSAR_LIKELY(generation == bursar_fold_generation))
     return number;
@@ -88,15 +93,10 @@ struct scales {
 
 static double scale_of(double whole) { return whole > 0 ? (double)(1ull << WEIGHTS) / whole : 0; }
 
-static struct bursar_holding at_peak(const struct bursar_site *site) {
-  return site->epoch < BURSAR_BOOKS->peak_epoch ? bursar_stacks_sites_at_peak(site)
-                                                : (struct bursar_holding){site->peak_bytes, site->peak_blocks};
-}
-
 static unsigned weight(uint32_t index, const struct scales *scales) {
   const struct bursar_site *site = &bursar_account.sites[index];
   double most = (double)bursar_stacks_sites_now(site).bytes * scales->live;
-  double others[] = {(double)at_peak(site).bytes * scales->peak, (double)site->alloc_bytes * scales->bytes,
+  double others[] = {(double)bursar_stacks_sites_at_peak(site).bytes * scales->peak, (double)site->alloc_bytes * scales->bytes,
                      (double)site->allocs * scales->allocs};
   for (unsigned i = 0; i < 3; i++)
     most = others[i] > most ? others[i] : most;
@@ -127,8 +127,8 @@ static unsigned light(const struct scales *scales) {
 
 static void merge(uint32_t from, uint32_t into) {
   struct bursar_site *a = &bursar_account.sites[from], *b = &bursar_account.sites[into];
-  struct bursar_holding peak = at_peak(a);
-  if (b->epoch != BURSAR_BOOKS->epoch)
+  struct bursar_holding peak = bursar_stacks_sites_at_peak(a);
+  if ((b->epoch & ~BURSAR_EPOCH_FREE) != BURSAR_BOOKS->epoch)
     bursar_journal_touch(b); /* it is about to hold more, and has to know what it held at the peak */
   b->alloc_bytes += a->alloc_bytes;
   b->allocs += a->allocs;
@@ -153,7 +153,7 @@ static void merge(uint32_t from, uint32_t into) {
 static bool move_out(uint32_t index) {
   uint32_t parent = nodes()[facts()[index].node].parent;
   for (uint32_t other = first_of[parent]; other; other = next_of[other])
-    if (facts()[other].domain == facts()[index].domain) {
+    if (facts()[other].domain == facts()[index].domain && facts()[other].lane == facts()[index].lane) {
       merge(index, other);
       return true;
     }
@@ -214,7 +214,7 @@ static void remember_past(void) {
   for (uint32_t i = 0; i < counts()->sites; i++) {
     struct bursar_holding now = bursar_stacks_sites_now(&bursar_account.sites[i]);
     past[i] = (struct bursar_past){now.bytes, now.blocks > UINT32_MAX ? UINT32_MAX : (uint32_t)now.blocks,
-                                   facts()[i].lane == BURSAR_LANE_GIL ? facts()[i].created : BURSAR_PAST_NONE};
+                                   i < BURSAR_SITE_FIRST || vacant(i) ? BURSAR_PAST_NONE : facts()[i].created};
   }
 }
 

@@ -21,10 +21,11 @@ void bursar_fold_start(void);
  * which it says to the provider itself. */
 void bursar_fold_if_full(void);
 
-/* Who does not hold the main GIL takes a block out of a table and books its end between these two: no site moves
- * meanwhile.  The first waits while sites are folded, which is rare; it must not be called between the two.  Any thread. */
+/* Who does not hold the main GIL books what begins and ends between these two: no site moves meanwhile.  The first waits while sites are folded, which is rare; it must not be called between the two.  Any thread. */
 void bursar_fold_hold_off(void);
 void bursar_fold_let_go(void);
+/* Waits until whoever is between the two has been past the second.  Not between them. */
+void bursar_fold_drain(void);
 /* In a forked child.  Class F. */
 void bursar_fold_after_fork(void);
 

@@ -60,6 +60,11 @@ static inline void bursar_hot_shrink(struct bursar_site *site, uint64_t intent, 
   books->live -= size;
 }
 
+/* The site must be touched first: what it held is to be saved, or it is lane FREE's.  Lane FREE changes both, under the lock. */
+static inline bool bursar_hot_stale(const struct bursar_site *site) {
+  return __atomic_load_n(&site->epoch, __ATOMIC_RELAXED) != __atomic_load_n(&BURSAR_BOOKS->epoch, __ATOMIC_RELAXED);
+}
+
 /* Lane FREE moves it by atomic adds. */
 static inline int64_t bursar_hot_trigger(void) { return __atomic_load_n(&bursar_account.trigger, __ATOMIC_RELAXED); }
 
@@ -79,7 +84,7 @@ static inline __attribute__((always_inline)) bool bursar_hot_alloc(void *p, size
   /* A cell that is taken: a block's end was never seen.  Another epoch: what the site held must be saved first. */
   uint64_t entry;
   memcpy(&entry, cell, sizeof entry);
-  if (BURSAR_UNLIKELY(entry) || BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch))
+  if (BURSAR_UNLIKELY(entry) || BURSAR_UNLIKELY(bursar_hot_stale(site)))
     return false;
   entry = (uint64_t)size << 32 | tag;
   bursar_account.last = p;
@@ -103,7 +108,7 @@ static inline __attribute__((always_inline)) bool bursar_hot_free(void *p, unsig
   struct bursar_site *site = bursar_hot_site(tag);
   /* A new peak, or time to look at the clock, or a site whose past must be saved (lane FREE's are always so). */
   if (BURSAR_UNLIKELY((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger()) ||
-      BURSAR_UNLIKELY(--bursar_account.countdown < 0) || BURSAR_UNLIKELY(site->epoch != BURSAR_BOOKS->epoch))
+      BURSAR_UNLIKELY(--bursar_account.countdown < 0) || BURSAR_UNLIKELY(bursar_hot_stale(site)))
     return false;
   if (BURSAR_UNLIKELY(p == bursar_account.last)) {
     bursar_account.last = NULL;

@@ -4,6 +4,7 @@
 
 #include "account/account.h"
 #include "account/hot.h"
+#include "account/lock.h"
 #include "account/stacks.h"
 #include "base/pool.h"
 #include "prim/prim.h"
@@ -327,17 +328,20 @@ static void record(const struct bursar_site *site) {
 
 void bursar_journal_touch(struct bursar_site *site) {
   const struct bursar_books *books = BURSAR_BOOKS;
+  bursar_lock_take();
   if (site->tick != (uint32_t)books->tick) {
     record(site);
     site->tick = (uint32_t)books->tick;
   }
-  if (site->epoch < books->peak_epoch) {
+  uint64_t lane = site->epoch & BURSAR_EPOCH_FREE;
+  if ((site->epoch ^ lane) < books->peak_epoch) {
     struct bursar_holding peak = bursar_stacks_sites_at_peak(site);
     site->peak_bytes = peak.bytes;
     site->peak_blocks = clamp32(peak.blocks);
   }
   BURSAR_IN_ORDER();
-  __atomic_store_n(&site->epoch, books->epoch, __ATOMIC_RELAXED); /* threads without the GIL look at it */
+  __atomic_store_n(&site->epoch, books->epoch | lane, __ATOMIC_RELAXED); /* threads without the GIL look at it */
+  bursar_lock_give();
 }
 
 /* What other threads add to meanwhile: the frees are read first, so that no block has gone that did not come. */
@@ -360,15 +364,18 @@ static void save_free_lane(struct bursar_books *books) {
   }
 }
 
+/* The hot path looks at it without the lock. */
+static void set_epoch(uint64_t epoch) { __atomic_store_n(&BURSAR_BOOKS->epoch, epoch, __ATOMIC_RELAXED); }
+
 void bursar_journal_peak(uint64_t total) {
   struct bursar_books *books = BURSAR_BOOKS;
   save_free_lane(books);
   uint64_t now = bursar_prim_now_coarse() - bursar_account.started_ns; /* may be behind the start, or the last look */
   books->peak_ns = (int64_t)now > (int64_t)last_look ? now : last_look;
-  books->epoch++;
+  set_epoch(books->epoch + 1);
   __atomic_store_n(&books->peak_epoch, books->epoch, __ATOMIC_RELAXED);
   BURSAR_IN_ORDER(); /* until the peak itself is written a reader sees live above it, and takes now as the peak */
-  books->peak = total;
+  __atomic_store_n(&books->peak, total, __ATOMIC_RELAXED);
   if (total > high)
     high = total;
 }
@@ -378,11 +385,12 @@ static struct bursar_tick totals_now(uint64_t now, uint32_t flags) {
   struct bursar_tick tick = {.serial = books->tick, .time_ns = now, .flags = flags};
   struct bursar_tally all = bursar_account_totals();
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-    const struct bursar_tally *gil = &books->gil[domain];
+    const struct bursar_tally *gil = &books->gil[domain], *free_lane = &books->free_lane[domain];
     const struct bursar_site *site = &bursar_account.sites[domain];
     tick.free_bytes[domain] = difference(&site->alloc_bytes, &site->free_bytes);
     tick.live[domain] = gil->alloc_bytes - gil->free_bytes -
-                        __atomic_load_n(&books->remote[domain].free_bytes, __ATOMIC_RELAXED) + tick.free_bytes[domain];
+                        __atomic_load_n(&books->remote[domain].free_bytes, __ATOMIC_RELAXED) +
+                        difference(&free_lane->alloc_bytes, &free_lane->free_bytes);
   }
   uint64_t total = (uint64_t)bursar_account_live();
   tick.allocs = all.allocs;
@@ -424,21 +432,22 @@ static uint64_t note(uint64_t since, uint64_t now, uint32_t flags) {
   noted = events();
   if (tick.serial != books->tick) {
     books->tick = tick.serial;
-    books->epoch++;
+    set_epoch(books->epoch + 1);
     last_whole = since;
   }
   bursar_stacks_room_ahead();
-  bursar_account.fold_due = true;
+  __atomic_store_n(&bursar_account.fold_due, true, __ATOMIC_RELAXED);
   return tick.serial;
 }
 
 uint64_t bursar_journal_tick(uint32_t flags) {
-  uint64_t now = bursar_prim_now() - bursar_account.started_ns;
-  return note(now, now, flags);
+  bursar_lock_take();
+  uint64_t now = bursar_prim_now() - bursar_account.started_ns, serial = note(now, now, flags);
+  bursar_lock_give();
+  return serial;
 }
 
-void bursar_journal_look(void) {
-  bursar_account.countdown = bursar_account.within > 1 ? 0 : LOOK_EVERY;
+static void look(void) {
   uint64_t total = (uint64_t)bursar_account_live();
   if (total > high)
     high = total;
@@ -454,10 +463,18 @@ void bursar_journal_look(void) {
     (void)bursar_journal_tick(0);
 }
 
+void bursar_journal_look(void) {
+  bursar_lock_take();
+  look();
+  bursar_lock_give();
+}
+
+void bursar_journal_count_down(void) { bursar_account.countdown = bursar_account.within > 1 ? 0 : LOOK_EVERY; }
+
 int bursar_journal_start(void) {
   last_look = last_tick = last_whole = high = full_at = 0;
   counts()->tick_interval_ns = whole_interval = FIRST_INTERVAL;
-  bursar_account.countdown = bursar_account.within > 1 ? 0 : LOOK_EVERY;
+  bursar_journal_count_down();
   BURSAR_BOOKS->epoch = 1;
   return bursar_journal_tick(0) ? 0 : -1;
 }

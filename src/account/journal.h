@@ -6,7 +6,8 @@
  * before the latest; one interval always fits); where BURSAR_TICKS_MAX ticks are there, every second goes.  Both copy one
  * half of the journal into the other, which then becomes the one that holds.
  *
- * Main GIL.  Class H, but that making room costs system calls.  errno kept. */
+ * Any thread; these take the lock, but for peak and fold, whose callers hold it (fold's: nobody else is in the books).
+ * Class H, but that making room costs system calls.  errno kept. */
 #ifndef BURSAR_ACCOUNT_JOURNAL_H
 #define BURSAR_ACCOUNT_JOURNAL_H
 
@@ -17,7 +18,7 @@
 
 /* 0, or -1 where there is no room for a first tick.  Class N. */
 int bursar_journal_start(void) __attribute__((warn_unused_result));
-/* Before a site changes for the first time in an epoch (site->epoch != books.epoch, lane GIL's sites only). */
+/* Before a site changes for the first time in an epoch. */
 void bursar_journal_touch(struct bursar_site *site);
 /* The total is above the peak: it is the peak now. */
 void bursar_journal_peak(uint64_t total);
@@ -25,6 +26,8 @@ void bursar_journal_peak(uint64_t total);
  * a tick says since when it held what it holds now: else a rest would show what was held at the last tick, before the
  * changes that led up to it. */
 void bursar_journal_look(void);
+/* Sets bursar_account.countdown to where lane GIL looks again. */
+void bursar_journal_count_down(void);
 /* Makes a tick now.  Returns its serial, 0 where there is no room. */
 uint64_t bursar_journal_tick(uint32_t flags);
 

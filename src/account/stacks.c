@@ -51,7 +51,7 @@ static uint32_t rehash(const struct index_set *set, uint32_t index) {
   }
   if (set == &sites) {
     const struct bursar_site_facts *facts = &facts_base()[index];
-    return mix(facts->node, facts->domain);
+    return mix(facts->node, facts->domain | (uint32_t)facts->lane << 16);
   }
   if (set == &codes) {
     const struct bursar_code *code = &code_base()[index];
@@ -161,12 +161,12 @@ uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line) {
   return bare = index;
 }
 
-static uint32_t site_find(uint32_t node, unsigned domain) {
+static uint32_t site_find(uint32_t node, unsigned domain, enum bursar_lane lane) {
   if (node == bare)
     return 0;
-  SET_EACH(sites, mix(node, domain), index) {
+  SET_EACH(sites, mix(node, domain | (uint32_t)lane << 16), index) {
     const struct bursar_site_facts *facts = &facts_base()[index];
-    if (facts->node == node && facts->domain == domain && facts->lane == BURSAR_LANE_GIL)
+    if (facts->node == node && facts->domain == domain && facts->lane == lane)
       return index;
   }
   return 0;
@@ -200,18 +200,19 @@ static uint32_t site_add(uint32_t node, unsigned domain, enum bursar_lane lane) 
       .node = node, .domain = (uint16_t)domain, .lane = (uint16_t)lane, .created = (uint32_t)BURSAR_BOOKS->tick};
   /* It held nothing at the last peak, as its first touch will find; nor at the last tick, which `created` says. */
   bursar_account.sites[index] =
-      (struct bursar_site){.epoch = lane ? BURSAR_EPOCH_FREE_LANE : 0, .tick = (uint32_t)BURSAR_BOOKS->tick};
+      (struct bursar_site){.epoch = index < BURSAR_SITE_FIRST ? UINT64_MAX : lane ? BURSAR_EPOCH_FREE : 0,
+                           .tick = (uint32_t)BURSAR_BOOKS->tick};
   BURSAR_IN_ORDER();
   if (index == counts()->sites)
     __atomic_store_n(&counts()->sites, index + 1, __ATOMIC_RELAXED); /* threads without the GIL look at it */
-  set_add(&sites, mix(node, domain), index);
+  set_add(&sites, mix(node, domain | (uint32_t)lane << 16), index);
   if (node == bare)
     bare = UINT32_MAX;
   return index;
 }
 
 uint32_t bursar_stacks_site(uint32_t node, unsigned domain) {
-  uint32_t index = site_find(node, domain);
+  uint32_t index = site_find(node, domain, BURSAR_LANE_GIL);
   if (!index)
     index = site_add(node, domain, BURSAR_LANE_GIL);
   if (index == UINT32_MAX) {
@@ -219,16 +220,37 @@ uint32_t bursar_stacks_site(uint32_t node, unsigned domain) {
     /* Every root has a site in each domain, so the climb ends. */
     do
       node = node_base()[node].parent;
-    while (!(index = site_find(node, domain)) && node >= BURSAR_NODE_FIRST);
+    while (!(index = site_find(node, domain, BURSAR_LANE_GIL)) && node >= BURSAR_NODE_FIRST);
     if (!index)
-      index = site_find(BURSAR_NODE_UNKNOWN, domain);
+      index = site_find(BURSAR_NODE_UNKNOWN, domain, BURSAR_LANE_GIL);
   }
   return (index + 1) << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG;
 }
 
+uint32_t bursar_stacks_site_free(uint32_t node, unsigned domain) {
+  if (node == BURSAR_NODE_UNKNOWN)
+    return domain + 1;
+  uint32_t index = site_find(node, domain, BURSAR_LANE_FREE);
+  if (!index)
+    index = site_add(node, domain, BURSAR_LANE_FREE);
+  if (index != UINT32_MAX)
+    return index + 1;
+  counts()->folded_sites++;
+  return domain + 1;
+}
+
 uint32_t bursar_stacks_site_index(const struct bursar_site *site) { return (uint32_t)(site - bursar_account.sites); }
 
+/* What other threads add to meanwhile: the frees are read first, so that no block has gone that did not come. */
+static struct bursar_holding holding_free(const struct bursar_site *site) {
+  uint64_t gone = __atomic_load_n(&site->free_bytes, __ATOMIC_ACQUIRE), ended = __atomic_load_n(&site->frees, __ATOMIC_ACQUIRE);
+  return (struct bursar_holding){__atomic_load_n(&site->alloc_bytes, __ATOMIC_RELAXED) - gone,
+                                 __atomic_load_n(&site->allocs, __ATOMIC_RELAXED) - ended};
+}
+
 static struct bursar_holding holding(const struct bursar_site *site, bool at_peak) {
+  if (bursar_account_is_free(site))
+    return holding_free(site);
   struct bursar_holding now = {site->alloc_bytes - site->free_bytes, site->allocs - site->frees};
   if (!__atomic_load_n(&bursar_account.remote_any, __ATOMIC_RELAXED))
     return now;
@@ -241,7 +263,11 @@ static struct bursar_holding holding(const struct bursar_site *site, bool at_pea
 
 struct bursar_holding bursar_stacks_sites_now(const struct bursar_site *site) { return holding(site, false); }
 
-struct bursar_holding bursar_stacks_sites_at_peak(const struct bursar_site *site) { return holding(site, true); }
+struct bursar_holding bursar_stacks_sites_at_peak(const struct bursar_site *site) {
+  uint64_t epoch = __atomic_load_n(&site->epoch, __ATOMIC_RELAXED) & ~BURSAR_EPOCH_FREE;
+  return epoch < BURSAR_BOOKS->peak_epoch ? holding(site, true)
+                                          : (struct bursar_holding){site->peak_bytes, site->peak_blocks};
+}
 
 void bursar_stacks_room_ahead(void) {
   (void)room(BURSAR_REGION_STRINGS, (uint64_t)counts()->string_bytes + 16384);

@@ -6,7 +6,8 @@
  * When the ledger is full, sites that hold nothing are folded into their nearest ancestors' and their places are used
  * again; where none is left, a new stack is charged to the nearest ancestor that has a place.  Both are counted.
  *
- * Main GIL.  Class H, but that making room costs system calls.  Nothing here fails: 0 (unknown) is always an answer. */
+ * Any thread, under the lock (lock.h).  Class H, but that making room costs system calls.  Nothing here fails: 0 (unknown)
+ * is always an answer. */
 #ifndef BURSAR_ACCOUNT_STACKS_H
 #define BURSAR_ACCOUNT_STACKS_H
 
@@ -30,6 +31,8 @@ uint32_t bursar_stacks_code(uint32_t name, uint32_t file, uint32_t first_line);
 uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line);
 /* The site of (node, domain), as a tag for the live table; that of an ancestor where the ledger is full. */
 uint32_t bursar_stacks_site(uint32_t node, unsigned domain);
+/* The same in lane FREE, whose sites everybody may change, atomically: its number. */
+uint32_t bursar_stacks_site_free(uint32_t node, unsigned domain);
 
 /* Sites were folded and nodes have moved: finds everything again by what it says. */
 void bursar_stacks_rebuild(void);
@@ -43,7 +46,7 @@ struct bursar_holding {
   uint64_t blocks;
 };
 struct bursar_holding bursar_stacks_sites_now(const struct bursar_site *site);
-/* The same at the peak, for a site that has not been touched since. */
+/* The same at the peak. */
 struct bursar_holding bursar_stacks_sites_at_peak(const struct bursar_site *site);
 
 #endif

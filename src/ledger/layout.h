@@ -185,7 +185,8 @@ struct bursar_node {
 };
 #define BURSAR_NODE_NATIVE 1u
 
-/* The first sites are lane FREE's, by domain: all that was allocated outside the main GIL.  Their epoch is ~0. */
+/* The first sites are lane FREE's, by domain: all that was allocated outside the main GIL where no stack is known.  Their
+ * epoch is ~0.  Other sites of lane FREE have the bit BURSAR_EPOCH_FREE in their epoch, and are as those of lane GIL. */
 struct bursar_site {
   uint64_t alloc_bytes;
   uint64_t allocs;
@@ -194,11 +195,11 @@ struct bursar_site {
   uint64_t peak_bytes;  /* held at the peak, if epoch >= books.peak_epoch; else what it holds now */
   uint32_t peak_blocks; /* stops at 2^32 - 1 */
   uint32_t tick;        /* low word of the tick of its last undo record */
-  uint64_t epoch;
+  uint64_t epoch; /* of its last event, as far as it was noted */
   uint64_t temporaries;
 };
 #define BURSAR_SITE_FIRST 6u
-#define BURSAR_EPOCH_FREE_LANE UINT64_MAX
+#define BURSAR_EPOCH_FREE (1ull << 63)
 
 enum bursar_lane {
   BURSAR_LANE_GIL = 0,

@@ -346,10 +346,11 @@ static void check_sites(struct bursar_reader *reader) {
       facts->node = BURSAR_NODE_UNKNOWN;
       facts->domain = (uint16_t)i;
       facts->lane = BURSAR_LANE_FREE;
-      site->epoch = BURSAR_EPOCH_FREE_LANE;
+      site->epoch = UINT64_MAX;
     }
     bool folded = facts->lane == BURSAR_LANE_VACANT;
     bool sound = facts->domain < BURSAR_DOMAIN_COUNT && facts->node < reader->nodes &&
+                 (site->epoch & BURSAR_EPOCH_FREE) == (facts->lane == BURSAR_LANE_FREE ? BURSAR_EPOCH_FREE : 0) &&
                  check_counters(site, facts, moving);
     if (sound && !folded) {
       types += check_string(reader, &facts->type);
@@ -403,11 +404,14 @@ static void check_journal(struct bursar_reader *reader, uint64_t last_serial) {
 
 /* --- totals, and the event under way ----------------------------------------------------------------------------- */
 
-static void sum_sites(const struct bursar_reader *reader, struct bursar_tally gil[BURSAR_DOMAIN_COUNT]) {
-  memset(gil, 0, BURSAR_DOMAIN_COUNT * sizeof *gil);
-  for (uint32_t i = BURSAR_SITE_FIRST; i < reader->sites; i++) {
+static void sum_sites(const struct bursar_reader *reader, enum bursar_lane lane,
+                      struct bursar_tally sums[BURSAR_DOMAIN_COUNT]) {
+  memset(sums, 0, BURSAR_DOMAIN_COUNT * sizeof *sums);
+  for (uint32_t i = 0; i < reader->sites; i++) {
     const struct bursar_site *site = &reader->site[i];
-    struct bursar_tally *sum = &gil[reader->facts[i].domain];
+    struct bursar_tally *sum = &sums[reader->facts[i].domain];
+    if (reader->facts[i].lane != lane)
+      continue;
     sum->alloc_bytes += site->alloc_bytes;
     sum->allocs += site->allocs;
     sum->free_bytes += site->free_bytes;
@@ -435,11 +439,11 @@ static bool complete_side(uint64_t sum_bytes, uint64_t sum_count, uint64_t *tota
 
 static void complete_event(struct bursar_reader *reader, struct bursar_tally gil[BURSAR_DOMAIN_COUNT]) {
   struct bursar_tally sum[BURSAR_DOMAIN_COUNT];
-  sum_sites(reader, sum);
+  sum_sites(reader, BURSAR_LANE_GIL, sum);
   uint32_t named = ((uint32_t)reader->books.intent >> 6) - 1;
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     struct bursar_site *site = NULL;
-    if (named >= BURSAR_SITE_FIRST && named < reader->sites && reader->facts[named].domain == domain)
+    if (named < reader->sites && reader->facts[named].lane == BURSAR_LANE_GIL && reader->facts[named].domain == domain)
       site = &reader->site[named];
     bool allocation = complete_side(sum[domain].alloc_bytes, sum[domain].allocs, &gil[domain].alloc_bytes,
                                     &gil[domain].allocs, site ? &site->allocs : NULL);
@@ -457,7 +461,6 @@ static bool sane_tally(const struct bursar_tally *tally) {
 /* Totals that cannot be are replaced by the sums of the sites, and the reader says so. */
 static void check_books(struct bursar_reader *reader) {
   struct bursar_books *books = &reader->books;
-  struct bursar_tally sum[BURSAR_DOMAIN_COUNT];
   bool sane = books->peak < SANE_BYTES && books->free_high < SANE_BYTES && books->peak_ns < INT64_MAX;
   for (int domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
     sane = sane && sane_tally(&books->gil[domain]) && sane_tally(&books->free_lane[domain]) &&
@@ -466,15 +469,10 @@ static void check_books(struct bursar_reader *reader) {
   if (sane)
     return;
   note(reader, "the totals are damaged: they are worked out from the sites");
-  sum_sites(reader, sum);
   memset(books, 0, sizeof *books);
   books->peak_epoch = UINT64_MAX;
-  for (uint32_t domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-    const struct bursar_site *outside = &reader->site[domain];
-    books->gil[domain] = sum[domain];
-    books->free_lane[domain] =
-        (struct bursar_tally){outside->alloc_bytes, outside->allocs, outside->free_bytes, outside->frees};
-  }
+  sum_sites(reader, BURSAR_LANE_GIL, books->gil);
+  sum_sites(reader, BURSAR_LANE_FREE, books->free_lane);
   for (uint32_t i = BURSAR_SITE_FIRST; i < reader->sites; i++) {
     books->remote[reader->facts[i].domain].free_bytes += reader->facts[i].remote_free_bytes;
     books->remote[reader->facts[i].domain].frees += reader->facts[i].remote_frees;

@@ -14,8 +14,10 @@ struct loading {
   const struct bursar_reader *reader;
   uint32_t *index_of;  /* by ledger index: the site's index in the model, or NONE */
   uint32_t *next_born; /* by ledger index: the next site made in the same interval, or NONE */
+  uint32_t *changed;   /* by undo record of the model: the ledger's index of the site that it is of */
+  struct bursar_held *parts; /* by ledger index */
   uint8_t *root_of;    /* by node */
-  struct bursar_index names;
+  struct bursar_index names, places;
 };
 
 static struct bursar_text word(const char *text) { return (struct bursar_text){text, (uint32_t)strlen(text)}; }
@@ -53,8 +55,12 @@ static int take_memory(struct loading *l, struct bursar_error *error) {
   l->index_of = array(reader->sites, sizeof *l->index_of);
   l->root_of = array(reader->nodes, sizeof *l->root_of);
   l->next_born = array(reader->sites, sizeof *l->next_born);
-  int names = bursar_index_init_texts(&l->names, reader->codes * 2);
-  if (names == 0 && model->sites && model->last && model->nodes && model->codes && model->ticks && model->undos &&
+  l->changed = array((size_t)reader->undos + reader->sites, sizeof *l->changed);
+  l->parts = array(reader->sites, sizeof *l->parts);
+  int indices = bursar_index_init_texts(&l->names, reader->codes * 2);
+  if (indices == 0)
+    indices = bursar_index_init(&l->places, reader->sites);
+  if (indices == 0 && l->changed && l->parts && model->sites && model->last && model->nodes && model->codes && model->ticks && model->undos &&
       l->index_of && l->root_of && l->next_born)
     return 0;
   return bursar_error_set(error, BURSAR_FAILED, "not enough memory to read %s", reader->path);
@@ -103,12 +109,37 @@ static struct bursar_held held_at_peak(const struct bursar_reader *reader, uint3
   if (i < BURSAR_SITE_FIRST)
     return (struct bursar_held){reader->books.peak_free_bytes[i], reader->books.peak_free_blocks[i]};
   const struct bursar_site_facts *facts = &reader->facts[i];
-  if (site->epoch < reader->books.peak_epoch && facts->remote_epoch == (uint32_t)reader->books.peak_epoch)
+  uint64_t epoch = site->epoch & ~BURSAR_EPOCH_FREE;
+  if (facts->lane == BURSAR_LANE_GIL && epoch < reader->books.peak_epoch && facts->remote_epoch == (uint32_t)reader->books.peak_epoch)
     return (struct bursar_held){site->alloc_bytes - site->free_bytes - facts->remote_peak_bytes,
                                 site->allocs - site->frees - facts->remote_peak_frees};
-  if (site->epoch < reader->books.peak_epoch)
+  if (epoch < reader->books.peak_epoch)
     return held_last(reader, i);
   return (struct bursar_held){site->peak_bytes, site->peak_blocks};
+}
+
+static struct bursar_held sum_held(struct bursar_held a, struct bursar_held b) {
+  return (struct bursar_held){a.bytes + b.bytes, a.blocks + b.blocks};
+}
+
+/* The site in the model of a stack, a domain and a type: what threads without the GIL allocated there has a place of its own
+ * in the ledger. */
+static struct bursar_model_site *site_of(struct loading *l, uint32_t i) {
+  struct bursar_model *model = l->model;
+  const struct bursar_site_facts *facts = &l->reader->facts[i];
+  bool outside = i < BURSAR_SITE_FIRST;
+  uint64_t kind = (uint64_t)facts->type << 8 | (uint64_t)facts->domain << 1 | outside;
+  uint32_t at = bursar_index_of(&l->places, facts->node, kind);
+  l->index_of[i] = at;
+  if (at == model->site_count)
+    model->sites[model->site_count++] =
+        (struct bursar_model_site){.node = facts->node,
+                                   .ledger = i,
+                                   .domain = facts->domain,
+                                   .root = l->root_of[facts->node],
+                                   .outside = outside,
+                                   .type = bursar_reader_string(l->reader, facts->type)};
+  return &model->sites[at];
 }
 
 static void load_sites(struct loading *l, bool peak_is_now) {
@@ -120,24 +151,17 @@ static void load_sites(struct loading *l, bool peak_is_now) {
     l->index_of[i] = NONE;
     if (!site->allocs && !site->alloc_bytes)
       continue;
-    uint32_t at = model->site_count++;
-    l->index_of[i] = at;
-    model->last[at] = held_last(reader, i);
-    model->sites[at] = (struct bursar_model_site){
-        .node = facts->node,
-        .ledger = i,
-        .domain = facts->domain,
-        .root = l->root_of[facts->node],
-        .outside = i < BURSAR_SITE_FIRST,
-        .type = bursar_reader_string(reader, facts->type),
-        .peak = held_at_peak(reader, i, peak_is_now),
-        .allocations = site->allocs,
-        .allocated_bytes = site->alloc_bytes,
-        .frees = site->frees + facts->remote_frees,
-        .temporaries = site->temporaries,
-    };
+    struct bursar_model_site *into = site_of(l, i);
+    struct bursar_held peak = held_at_peak(reader, i, peak_is_now);
+    struct bursar_held *last = &model->last[l->index_of[i]];
+    *last = sum_held(*last, held_last(reader, i));
+    into->peak = sum_held(into->peak, peak);
+    into->allocations += site->allocs;
+    into->allocated_bytes += site->alloc_bytes;
+    into->frees += site->frees + facts->remote_frees;
+    into->temporaries += site->temporaries;
     model->temporaries += site->temporaries;
-    model->peak_by_domain[facts->domain] += model->sites[at].peak.bytes;
+    model->peak_by_domain[facts->domain] += peak.bytes;
   }
 }
 
@@ -152,6 +176,27 @@ static uint32_t birth(const struct bursar_reader *reader, uint32_t site) {
       high = middle;
   }
   return low ? low - 1 : NONE;
+}
+
+/* Records of what a site of the ledger held become those of what its site in the model did, which may be several. */
+static void sum_undos(struct loading *l) {
+  struct bursar_model *model = l->model;
+  struct bursar_held *held = array(model->site_count, sizeof *held);
+  bool together = model->site_count && held;
+  if (together)
+    memcpy(held, model->last, model->site_count * sizeof *held);
+  for (uint32_t i = 0; i < l->reader->sites; i++)
+    l->parts[i] = held_last(l->reader, i);
+  for (uint32_t i = model->undo_count; together && i-- > 0;) {
+    struct bursar_model_undo *undo = &model->undos[i];
+    if (undo->site == NONE)
+      continue;
+    struct bursar_held *part = &l->parts[l->changed[i]], *sum = &held[undo->site];
+    *sum = (struct bursar_held){sum->bytes + undo->held.bytes - part->bytes, sum->blocks + undo->held.blocks - part->blocks};
+    *part = undo->held;
+    undo->held = *sum;
+  }
+  free(held);
 }
 
 /* The journal's records by interval, and with them one for each site made in it: it held nothing before. */
@@ -172,15 +217,19 @@ static void load_undos(struct loading *l) {
     uint32_t end = tick + 1 < reader->ticks ? reader->tick[tick + 1].first_undo : reader->undos;
     model->ticks[tick].first_undo = out;
     /* Births first: where intervals were merged, the site may have left a record in a later one of them. */
-    for (uint32_t site = first_born[tick]; site != NONE; site = l->next_born[site])
+    for (uint32_t site = first_born[tick]; site != NONE; site = l->next_born[site]) {
+      l->changed[out] = site;
       model->undos[out++] = (struct bursar_model_undo){.site = l->index_of[site]};
+    }
     for (uint32_t i = reader->tick[tick].first_undo; i < end; i++) {
       const struct bursar_undo *from = &reader->undo[i];
+      l->changed[out] = from->site;
       model->undos[out].site = from->site == NONE || from->site < BURSAR_SITE_FIRST ? NONE : l->index_of[from->site];
       model->undos[out++].held = (struct bursar_held){from->bytes, from->blocks};
     }
   }
   model->undo_count = out;
+  sum_undos(l);
 }
 
 /* Threads without the GIL: they may have seen more than the peak that was noted, and what they freed after the peak, before
@@ -369,7 +418,10 @@ out:
   free(l.index_of);
   free(l.root_of);
   free(l.next_born);
+  free(l.changed);
+  free(l.parts);
   bursar_index_free(&l.names);
+  bursar_index_free(&l.places);
   if (status == 0)
     *out = l.model;
   else

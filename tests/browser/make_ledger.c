@@ -216,7 +216,7 @@ static void add_sites(struct ledger *ledger) {
     struct bursar_site *site = take(&ledger->regions[BURSAR_REGION_SITES], sizeof(*site));
     struct bursar_site_facts *facts = take(&ledger->regions[BURSAR_REGION_SITE_FACTS], sizeof(*facts));
     bool outside = i < BURSAR_SITE_FIRST;
-    site->epoch = outside ? BURSAR_EPOCH_FREE_LANE : 1;
+    site->epoch = outside ? UINT64_MAX : 1;
     facts->node = nodes[i];
     facts->domain = (uint16_t)(outside ? i : draw(ledger, 10) < 7 ? BURSAR_DOMAIN_OBJ : 1 + draw(ledger, 2));
     facts->lane = outside;

@@ -39,7 +39,7 @@ struct ledger_build *ledger_build_new(void) {
   for (uint32_t i = 0; i < BURSAR_DOMAIN_COUNT; i++) {
     ledger_build_site(b, 0, i);
     b->facts[i].lane = 1;
-    b->sites[i].epoch = BURSAR_EPOCH_FREE_LANE;
+    b->sites[i].epoch = UINT64_MAX;
   }
   return b;
 }
