@@ -120,6 +120,7 @@ unsigned bursar_account_domain(uint32_t number);
 
 /* Blocks and bytes live over both lanes. */
 int64_t bursar_account_live(void);
+uint64_t bursar_account_live_of(unsigned domain);
 struct bursar_tally bursar_account_totals(void);
 
 /* A mark: the greatest live since it was set.  At most 32; -1 where none is left.  Main GIL. */

@@ -12,10 +12,10 @@
 
 #define ROOT_SITES (BURSAR_SITE_FIRST + BURSAR_NODE_FIRST * BURSAR_DOMAIN_COUNT) /* never folded */
 #define WEIGHTS 40u  /* weights are shares of 2^WEIGHTS, by their number of bits */
-#define PATIENCE 64u /* ticks until the next try, where the last one made little room */
+#define PATIENCE 64u /* events for each site until the next try, where the last one made little room */
 
 static uint32_t fold_at;    /* sites in use */
-static uint64_t not_before; /* tick */
+static uint64_t not_before; /* events */
 
 /* While folding: by node the first of its sites, by site the next one, where a folded site has gone (by number), and what
  * each held before. */
@@ -257,12 +257,21 @@ static uint32_t fold(void) {
   return folded;
 }
 
+static uint64_t events(void) {
+  struct bursar_tally all = bursar_account_totals();
+  return all.allocs + all.frees;
+}
+
+static bool nearly_full(enum bursar_region region, uint32_t items, size_t bytes) {
+  return (items + items / 64 + 64ull) * bytes > writer()->limit[region];
+}
+
 void bursar_fold_if_full(void) {
   uint32_t used = counts()->sites - bursar_stacks_vacant(), n = counts()->nodes;
-  bool nodes_full = (uint64_t)(n + n / 64 + 64) * sizeof(struct bursar_node) > writer()->limit[BURSAR_REGION_NODES];
-  bool sites_full = (uint64_t)(used + used / 64 + 64) * sizeof(struct bursar_site) >
-                    writer()->limit[BURSAR_REGION_SITES];
-  if ((used < fold_at && !nodes_full && !sites_full) || BURSAR_BOOKS->tick < not_before)
+  bool nodes_full = nearly_full(BURSAR_REGION_NODES, n, sizeof(struct bursar_node));
+  bool sites_full = nearly_full(BURSAR_REGION_SITES, used, sizeof(struct bursar_site)) ||
+                    nearly_full(BURSAR_REGION_SITE_FACTS, used, sizeof(struct bursar_site_facts));
+  if ((used < fold_at && !nodes_full && !sites_full) || events() < not_before)
     return;
   if (counts()->phase == BURSAR_PHASE_EXIT && !sites_full)
     return; /* what is said of the end would get coarser for the sake of a moment */
@@ -276,8 +285,7 @@ void bursar_fold_if_full(void) {
   bursar_pool_give(next_of, site_bytes);
   bursar_pool_give(gone_to, site_bytes);
   bursar_pool_give(past, counts()->sites * sizeof *past);
-  if (folded < used / 2) { /* much of it is of weight: keep more, and do not ask again too soon */
-    fold_at += fold_at / 2;
-    not_before = BURSAR_BOOKS->tick + PATIENCE;
-  }
+  /* What is of weight is kept, and as much again before the next time: so each new stack pays for a bounded share of it. */
+  fold_at = 2 * (used - folded) > BURSAR_FOLD_AT ? 2 * (used - folded) : BURSAR_FOLD_AT;
+  not_before = folded < used / 2 ? events() + (uint64_t)PATIENCE * used : 0;
 }

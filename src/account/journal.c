@@ -267,8 +267,11 @@ static void forget_sites(void) {
 }
 
 void bursar_journal_fold(const uint32_t *into, struct bursar_past *past, uint32_t sites) {
+  uint32_t capacity = (uint32_t)(bursar_account.writer.limit[undo_region(0)] / sizeof(struct bursar_undo));
+  /* There may be more records then: one where a site was made that joined an older one. */
+  while ((uint64_t)counts()->undos[counts()->journal] + sites > capacity && thin_out())
+    ;
   unsigned from = counts()->journal, to = !from;
-  uint32_t capacity = (uint32_t)(bursar_account.writer.limit[undo_region(to)] / sizeof(struct bursar_undo));
   size_t together = sites * sizeof(struct together), list = sites * sizeof(uint32_t),
          by_tick = BURSAR_TICKS_MAX * sizeof(uint32_t);
   struct folding f = {.into = into,
@@ -385,12 +388,9 @@ static struct bursar_tick totals_now(uint64_t now, uint32_t flags) {
   struct bursar_tick tick = {.serial = books->tick, .time_ns = now, .flags = flags};
   struct bursar_tally all = bursar_account_totals();
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-    const struct bursar_tally *gil = &books->gil[domain], *free_lane = &books->free_lane[domain];
     const struct bursar_site *site = &bursar_account.sites[domain];
     tick.free_bytes[domain] = difference(&site->alloc_bytes, &site->free_bytes);
-    tick.live[domain] = gil->alloc_bytes - gil->free_bytes -
-                        __atomic_load_n(&books->remote[domain].free_bytes, __ATOMIC_RELAXED) +
-                        difference(&free_lane->alloc_bytes, &free_lane->free_bytes);
+    tick.live[domain] = bursar_account_live_of(domain);
   }
   uint64_t total = (uint64_t)bursar_account_live();
   tick.allocs = all.allocs;

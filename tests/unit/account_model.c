@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "account/hot.h"
+#include "account/lock.h"
 #include "account/stacks.h"
 #include "ledger/place.h"
 
@@ -77,9 +78,12 @@ void account_model_remove(struct account_model *model) {
 uint32_t model_site_tag(unsigned which, unsigned domain) {
   char name[32];
   snprintf(name, sizeof name, "function_%u", which);
+  bursar_lock_take();
   uint32_t code =
       bursar_stacks_code(bursar_stacks_string(name, strlen(name)), bursar_stacks_string("file.py", 7), which);
-  return bursar_stacks_site(bursar_stacks_node(BURSAR_NODE_MAIN, code, which + 1), domain);
+  uint32_t tag = bursar_stacks_site(bursar_stacks_node(BURSAR_NODE_MAIN, code, which + 1), domain);
+  bursar_lock_give();
+  return tag;
 }
 
 void model_book(void *p, size_t size, uint32_t tag, unsigned domain) {

@@ -306,7 +306,41 @@ static void test_again(void) {
   EQ(moved[1], moved[0]);
 }
 
+/* Where a first fold made little room there is another one after so many events, however rare whole ticks have become (after
+ * half an hour one comes every few minutes). */
+static void test_patience(void) {
+  struct block block;
+  uint64_t random = 5;
+  unsigned moved = 0;
+  begin(1);
+  for (unsigned i = 0; i < 5500; i++) { /* outermost lines, which are not folded */
+    book(&block, 0, &(struct path){.depth = 1, .frame = {{i % TOPS, 8 + i / TOPS}}}, 100, 0);
+    unbook(&block);
+  }
+  for (unsigned round = 0; round < 3; round++) {
+    moved = model_calls.moved;
+    for (unsigned i = 0; i < 6000; i++) {
+      struct path path;
+      any_path(&random, &path);
+      book(&block, 0, &path, 100, 0);
+      unbook(&block);
+      if (i % 100 == 0)
+        (void)bursar_journal_tick(0);
+    }
+    for (unsigned i = 0; i < 300000; i++) {
+      book(&block, 0, &(struct path){.depth = 1, .frame = {{0, 8}}}, 100, 0);
+      unbook(&block);
+      if (i % 1000 == 0)
+        (void)bursar_journal_tick(0);
+    }
+    OK(model_calls.moved > moved, "round %u: full, and folded", round);
+  }
+  bursar_account_stop(BURSAR_STATE_ENDED);
+  account_model_remove(&books);
+}
+
 int main(void) {
+  test_patience();
   play(1, 0, 20000, false, 50);
   play(2, 1, 60000, true, 5);
   play(3, 4u << 20, 60000, true, 1);

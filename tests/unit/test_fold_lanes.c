@@ -1,5 +1,6 @@
 /* Sites are folded while threads without the GIL end blocks of theirs: no byte is lost or counted twice. */
 #include "account/fold.h"
+#include "account/lock.h"
 #include "tap.h"
 
 #include <pthread.h>
@@ -33,6 +34,7 @@ static void end_block(void *p, bool in_halves, unsigned lingering) {
   struct bursar_record record;
   bursar_fold_hold_off();
   bool found = bursar_live_take(p, &record);
+  bursar_lock_give();
   uint32_t generation = bursar_fold_generation;
   if (in_halves) {
     bursar_fold_let_go();
@@ -74,14 +76,18 @@ static void *without_gil(void *seed) {
 /* Mostly stacks that were never seen, so that there is always something to fold. */
 static uint32_t any_tag(uint64_t *random, const uint32_t *codes, unsigned domain) {
   uint32_t node = BURSAR_NODE_MAIN;
+  bursar_lock_take();
   for (unsigned depth = 1 + (unsigned)model_below(random, 5); depth; depth--)
     node = bursar_stacks_node(node, codes[model_below(random, 8)], 1 + (unsigned)model_below(random, 50));
-  return bursar_stacks_site(node, domain);
+  uint32_t tag = bursar_stacks_site(node, domain);
+  bursar_lock_give();
+  return tag;
 }
 
 /* Until the first folding, or to the end. */
 static void with_gil(uint64_t *random, bool first) {
   uint32_t codes[8];
+  bursar_lock_take();
   for (unsigned i = 0; i < 8; i++) {
     char name[3] = {'f', (char)('A' + i), 0};
     codes[i] = bursar_stacks_code(bursar_stacks_string(name, 2), bursar_stacks_string("file.py", 7), 1);
