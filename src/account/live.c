@@ -19,7 +19,7 @@ uint32_t **bursar_live_top;
 /* A leaf: the cells, a pad, the records of large blocks. */
 struct large {
   uint32_t tag;  /* as a cell's; 0: none */
-  uint32_t back; /* granules from the block's beginning to the address that names the record */
+  uint32_t back; /* granules from the block's beginning to the address that names the record; its scope << 16 */
   uint64_t size;
 };
 
@@ -38,7 +38,8 @@ struct odd {
   uintptr_t address; /* 0 empty, 1 removed */
   uint64_t size;
   uint32_t number;
-  uint32_t watched;
+  uint16_t watched;
+  uint16_t scope;
 };
 static struct odd *odds;
 static size_t odd_slots, odd_used; /* used: with those that were removed */
@@ -95,18 +96,23 @@ static bool odd_put(uintptr_t address, struct bursar_record record) {
   if (odd_used * 2 < odd_slots || odd_grow()) {
     struct odd *slot = odd_slot(odds, odd_slots, address);
     odd_used += slot->address == 0;
-    *slot = (struct odd){address, record.size, record.number, record.watched};
+    *slot = (struct odd){address, record.size, record.number, record.watched, (uint16_t)record.scope};
     done = true;
   }
   unlock_odds();
   return done;
 }
 
+static struct bursar_record decode_odd(const struct odd *slot) {
+  return (struct bursar_record){
+      .size = slot->size, .number = slot->number, .watched = slot->watched != 0, .scope = slot->scope};
+}
+
 static bool odd_take(uintptr_t address, struct bursar_record *out) {
   lock_odds();
   struct odd *slot = odd_find(address);
   if (slot) {
-    *out = (struct bursar_record){slot->size, slot->number, slot->watched != 0, 0};
+    *out = decode_odd(slot);
     slot->address = 1;
   }
   unlock_odds();
@@ -157,6 +163,7 @@ static struct large *large_in(uint32_t *leaf, const void *p) {
   return larges(leaf) + ((within + (1u << LARGE_SHIFT) - 1) >> LARGE_SHIFT);
 }
 
+#define BACK_BITS 0xffffu
 static uint32_t back_of(const void *p) { return (uint32_t)(-(uintptr_t)p & ((1u << LARGE_SHIFT) - 1)) >> 4; }
 
 /* The record of the large block at p; NULL where there is none. */
@@ -166,25 +173,37 @@ static struct large *large_find(const void *p) {
   if (!large || !__atomic_load_n(&large->tag, __ATOMIC_ACQUIRE))
     return NULL;
   /* Whoever asks may not hold the block: it may be gone, and its record another's. */
-  return __atomic_load_n(&large->back, __ATOMIC_RELAXED) == back_of(p) ? large : NULL;
+  return (__atomic_load_n(&large->back, __ATOMIC_RELAXED) & BACK_BITS) == back_of(p) ? large : NULL;
 }
+
+#define SIZE_MARK 62u
+#define SIZE_BITS 1023u
+#define SCOPE_SHIFT 16
 
 static struct bursar_record decode(const uint32_t *cell) {
   uint32_t low = __atomic_load_n(cell, __ATOMIC_RELAXED);
   struct bursar_record record = {.number = low >> BURSAR_CELL_SHIFT};
   if (!(low & BURSAR_CELL_BIG)) {
-    record.size = low & BURSAR_CELL_LOW;
+    record.size = (low & BURSAR_CELL_LOW) == BURSAR_CELL_ELSEWHERE ? 16 : low & BURSAR_CELL_LOW;
     return record;
   }
   record.watched = (low & BURSAR_CELL_WATCHED) != 0;
-  if (record.number) /* else a size, left behind by a block whose end was not seen */
+  if ((low & BURSAR_CELL_LOW) == SIZE_MARK)
+    record.number = 0; /* a size, left behind by a block whose end was not seen */
+  else if (low & BURSAR_CELL_SCOPED) {
+    record.size = cell[1] >> BURSAR_CELL_SHIFT & SIZE_BITS;
+    record.scope = cell[1] >> SCOPE_SHIFT;
+  } else if (record.number) /* else a size as well */
     record.size = cell[1];
   return record;
 }
 
 static struct bursar_record decode_large(const struct large *large) {
   uint32_t tag = __atomic_load_n(&large->tag, __ATOMIC_ACQUIRE);
-  return (struct bursar_record){large->size, tag >> BURSAR_CELL_SHIFT, (tag & BURSAR_CELL_WATCHED) != 0, 0};
+  return (struct bursar_record){.size = large->size,
+                                .number = tag >> BURSAR_CELL_SHIFT,
+                                .watched = (tag & BURSAR_CELL_WATCHED) != 0,
+                                .scope = __atomic_load_n(&large->back, __ATOMIC_RELAXED) >> SCOPE_SHIFT};
 }
 
 /* A size left behind would look like a block to whoever gets that granule next. */
@@ -221,8 +240,11 @@ static void put_small(uint32_t *cell, struct bursar_record record) {
     *cell = record.number << BURSAR_CELL_SHIFT | (uint32_t)record.size;
     return;
   }
-  cell[1] = (uint32_t)record.size;
-  *cell = record.number << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG | (record.watched ? BURSAR_CELL_WATCHED : 0);
+  cell[1] = record.scope
+                ? record.scope << SCOPE_SHIFT | (uint32_t)record.size << BURSAR_CELL_SHIFT | SIZE_MARK
+                : (uint32_t)record.size;
+  *cell = record.number << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG | (record.watched ? BURSAR_CELL_WATCHED : 0) |
+          (record.scope ? BURSAR_CELL_SCOPED : 0);
 }
 
 bool bursar_live_put(const void *p, struct bursar_record record) {
@@ -231,6 +253,12 @@ bool bursar_live_put(const void *p, struct bursar_record record) {
   uint32_t *leaf = leaf_made(p);
   if (!leaf)
     return false;
+  if (record.size <= 16 && record.scope) {
+    if (!odd_put((uintptr_t)p, record))
+      return false;
+    *cell_in(leaf, p) = record.number << BURSAR_CELL_SHIFT | BURSAR_CELL_ELSEWHERE;
+    return true;
+  }
   if (record.size <= BURSAR_SMALL_MAX) {
     put_small(cell_in(leaf, p), record);
     return true;
@@ -238,7 +266,7 @@ bool bursar_live_put(const void *p, struct bursar_record record) {
   struct large *large = large_in(leaf, p);
   uint32_t watched = record.watched ? BURSAR_CELL_WATCHED : 0;
   large->size = record.size;
-  __atomic_store_n(&large->back, back_of(p), __ATOMIC_RELAXED);
+  __atomic_store_n(&large->back, back_of(p) | record.scope << SCOPE_SHIFT, __ATOMIC_RELAXED);
   __atomic_store_n(&large->tag, record.number << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG | watched, __ATOMIC_RELEASE);
   return true;
 }
@@ -249,9 +277,12 @@ bool bursar_live_take(const void *p, struct bursar_record *out) {
   uint32_t *cell = bursar_live_cell(p);
   if (!cell)
     return false;
-  if (__atomic_load_n(cell, __ATOMIC_RELAXED)) {
+  uint32_t low = __atomic_load_n(cell, __ATOMIC_RELAXED);
+  if (low) {
     *out = decode(cell);
     erase(cell);
+    if ((low & BURSAR_CELL_LOW) == BURSAR_CELL_ELSEWHERE)
+      (void)odd_take((uintptr_t)p, out);
     return true;
   }
   struct large *large = large_find(p);
@@ -310,7 +341,7 @@ const void *bursar_live_large_in_the_way(const void *p) {
   const struct large *large = leaf ? large_in(leaf, p) : NULL;
   if (!large || !__atomic_load_n(&large->tag, __ATOMIC_ACQUIRE))
     return NULL;
-  return (const void *)((uintptr_t)p + back_of(p) * 16u - large->back * 16u);
+  return (const void *)((uintptr_t)p + back_of(p) * 16u - (large->back & BACK_BITS) * 16u);
 }
 
 /* Another thread may be freeing the block just now: it must not come back by being marked. */
@@ -398,15 +429,16 @@ void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, 
       if (!leaf[i])
         continue;
       struct bursar_record record = decode(leaf + i);
-      visit((const void *)(first + ((uintptr_t)i << 4)), record, context);
+      if ((leaf[i] & BURSAR_CELL_LOW) != BURSAR_CELL_ELSEWHERE)
+        visit((const void *)(first + ((uintptr_t)i << 4)), record, context);
       i += record.size > 16 ? (uint32_t)((record.size + 15) / 16 - 1) : 0;
     }
     for (uint32_t i = 0; i < LARGE_RECORDS; i++)
       if (larges(leaf)[i].tag)
-        visit((const void *)(first + ((uintptr_t)i << LARGE_SHIFT) - (uintptr_t)larges(leaf)[i].back * 16),
+        visit((const void *)(first + ((uintptr_t)i << LARGE_SHIFT) - (uintptr_t)(larges(leaf)[i].back & BACK_BITS) * 16),
               decode_large(&larges(leaf)[i]), context);
   }
   for (size_t i = 0; i < odd_slots; i++)
     if (odds[i].address > 1)
-      visit((const void *)odds[i].address, (struct bursar_record){odds[i].size, odds[i].number, false, 0}, context);
+      visit((const void *)odds[i].address, decode_odd(&odds[i]), context);
 }

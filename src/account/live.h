@@ -7,6 +7,9 @@
  *     cell(p)      number << 6 | BIG | flags          cell(p + 16)   size                17 to 512 bytes
  *     cell(p)      number << 6 | size                                                     0 to 16 bytes (number is never 0 here)
  *
+ * A block that a scope is charged for is BIG | SCOPED, and has its scope beside the size: scope << 16 | size << 6 | 62, which
+ * no first cell looks like; one of up to 16 bytes has no room for that, is marked ELSEWHERE, and is kept in the hash.
+ *
  * Larger blocks: 16 bytes for each 512.  A block of more than 496 bytes covers an address that is a multiple of 512, and no
  * other block covers that: its first such address names its record.  (In the cells above they would touch a page of the
  * table for each 16 KiB of the heap, for the sake of 8 bytes.)
@@ -28,6 +31,9 @@
 #define BURSAR_CELL_LOW 63u
 #define BURSAR_CELL_BIG 32u
 #define BURSAR_CELL_WATCHED 1u /* with BIG: somebody wants to hear of its end */
+#define BURSAR_CELL_SCOPED 2u  /* with BIG */
+#define BURSAR_CELL_ELSEWHERE 31u
+#define BURSAR_SCOPE_SLOTS (1u << 16)
 
 #define BURSAR_LEAF_SHIFT 24
 #define BURSAR_LEAF_CELLS (1u << (BURSAR_LEAF_SHIFT - 4))
@@ -40,6 +46,7 @@ struct bursar_record {
   uint32_t number; /* the site's index + 1 */
   bool watched;
   uint32_t generation; /* of the sites (fold.h), for whoever keeps it while they may move */
+  uint32_t scope;      /* slot of the scope that is charged for it (scopes.h); 0: none */
 };
 
 extern uint32_t **bursar_live_top; /* NULL until bursar_live_init, then never again */

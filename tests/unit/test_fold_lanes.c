@@ -34,7 +34,6 @@ static void end_block(void *p, bool in_halves, unsigned lingering) {
   struct bursar_record record;
   bursar_fold_hold_off();
   bool found = bursar_live_take(p, &record);
-  bursar_lock_give();
   uint32_t generation = bursar_fold_generation;
   if (in_halves) {
     bursar_fold_let_go();
@@ -92,6 +91,7 @@ static void with_gil(uint64_t *random, bool first) {
     char name[3] = {'f', (char)('A' + i), 0};
     codes[i] = bursar_stacks_code(bursar_stacks_string(name, 2), bursar_stacks_string("file.py", 7), 1);
   }
+  bursar_lock_give();
   uint32_t generation = bursar_fold_generation;
   for (unsigned i = 0; i < EVENTS && !(first && generation != bursar_fold_generation); i++) {
     unsigned domain = (unsigned)model_below(random, BURSAR_DOMAIN_COUNT);
