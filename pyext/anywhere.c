@@ -6,12 +6,14 @@
 #include "frames.h"
 #include "native/patch.h"
 #include "native_books.h"
+#include "scope.h"
 
 __thread bool bursar_anywhere_inside __attribute__((tls_model("initial-exec")));
+__thread uint32_t bursar_anywhere_scope __attribute__((tls_model("initial-exec")));
 
 static void book_detached(void *p, size_t size, unsigned domain) {
   bursar_fold_hold_off();
-  bursar_account_alloc_free(p, size, bursar_frames_detached(domain), domain);
+  bursar_account_alloc_free(p, size, bursar_frames_detached(domain), domain, bursar_anywhere_scope);
   bursar_fold_let_go();
 }
 
@@ -24,6 +26,8 @@ void *bursar_anywhere_book(void *p, size_t size, unsigned domain) {
   uint32_t tag = !bursar_holds_main_gil()          ? 0
                  : domain >= BURSAR_DOMAINS_PYTHON ? bursar_frames_native_tag(domain)
                                                    : bursar_frames_tag(domain);
+  if (tag && bursar_scope_moved())
+    bursar_scope_follow();
   if (!tag)
     book_detached(p, size, domain);
   else if (!bursar_hot_alloc(p, size, tag, domain))

@@ -8,6 +8,7 @@
 #include "frames.h"
 #include "native/patch.h"
 #include "native_books.h"
+#include "scope.h"
 
 /* The allocators that were there.  Our own keep their contexts, so that a call which reads a half-replaced allocator (RAW
  * is called without the GIL) still fits. */
@@ -38,10 +39,13 @@ static __attribute__((noinline)) void *book_slowly(void *p, size_t size, unsigne
   if (!tag) {
     expect_many_gils();
     bursar_fold_hold_off();
-    bursar_account_alloc_free(p, size, domain + 1, domain); /* of another interpreter: no stack of ours */
+    bursar_account_alloc_free(p, size, domain + 1, domain, 0); /* of another interpreter: no stack of ours */
     bursar_fold_let_go();
-  } else if (!bursar_hot_alloc(p, size, tag, domain)) {
-    bursar_account_alloc_gil(p, size, tag, domain);
+  } else {
+    if (bursar_scope_moved())
+      bursar_scope_follow();
+    if (!bursar_hot_alloc(p, size, tag, domain))
+      bursar_account_alloc_gil(p, size, tag, domain);
   }
   bursar_anywhere_inside = was;
   return p;
@@ -66,38 +70,29 @@ static __attribute__((noinline)) void *book_near(void *p, size_t size, unsigned 
   return BURSAR_LIKELY(tag) ? book_at(p, size, tag, domain) : book_slowly(p, size, domain);
 }
 
-static inline __attribute__((always_inline)) void *book(void *p, size_t size, unsigned domain) {
+/* The context may have changed since the thread last allocated (a task's turn), and with it the scope.  Two sets of hooks, so
+ * that whoever enters no scope does not ask. */
+static inline __attribute__((always_inline)) void *book(void *p, size_t size, unsigned domain, bool scoped) {
   if (BURSAR_UNLIKELY(!p))
     return p;
+  if (scoped && BURSAR_UNLIKELY(bursar_scope_stale()))
+    return book_slowly(p, size, domain);
   uint32_t tag = bursar_frames_tag_seen(domain);
   return BURSAR_LIKELY(tag) ? book_at(p, size, tag, domain) : book_near(p, size, domain);
 }
 
-static inline __attribute__((always_inline)) void *guarded_malloc(size_t size, unsigned domain) {
+static inline __attribute__((always_inline)) void *guarded_malloc(size_t size, unsigned domain, bool scoped) {
   bursar_anywhere_inside = true;
   void *p = under[domain].malloc(under[domain].ctx, size);
   bursar_anywhere_inside = false;
-  return book(p, size, domain);
+  return book(p, size, domain, scoped);
 }
 
-static __attribute__((noinline)) void *obj_malloc_guarded(size_t size) {
-  return guarded_malloc(size, BURSAR_DOMAIN_OBJ);
-}
-static __attribute__((noinline)) void *mem_malloc_guarded(size_t size) {
-  return guarded_malloc(size, BURSAR_DOMAIN_MEM);
-}
-
-static inline __attribute__((always_inline)) void *hooked_malloc(size_t size, unsigned domain) {
-  if (BURSAR_UNLIKELY(size - 1 >= plain_size))
-    return domain == BURSAR_DOMAIN_OBJ ? obj_malloc_guarded(size) : mem_malloc_guarded(size);
-  return book(under[domain].malloc(under[domain].ctx, size), size, domain);
-}
-
-static inline __attribute__((always_inline)) void *hooked_calloc(size_t count, size_t size, unsigned domain) {
+static inline __attribute__((always_inline)) void *hooked_calloc(size_t count, size_t size, unsigned domain, bool scoped) {
   bursar_anywhere_inside = true;
   void *p = under[domain].calloc(under[domain].ctx, count, size);
   bursar_anywhere_inside = false;
-  return book(p, count * size, domain); /* no overflow: it was served */
+  return book(p, count * size, domain, scoped); /* no overflow: it was served */
 }
 
 static __attribute__((noinline)) void free_rarity(void *p, unsigned domain) {
@@ -124,7 +119,7 @@ static __attribute__((noinline)) void retire(void *p, struct bursar_record old, 
 
 /* The old entry is retired before the call, since the address may be handed out again inside it, and put back where the
  * call fails. */
-static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_t size, unsigned domain) {
+static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_t size, unsigned domain, bool scoped) {
   struct bursar_record old;
   bool known = p && bursar_live_take(p, &old);
   bursar_anywhere_inside = true;
@@ -134,17 +129,28 @@ static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_
     (void)bursar_live_put(p, old);
   else if (known)
     retire(p, old, domain);
-  return book(q, size, domain);
+  return book(q, size, domain, scoped);
 }
 
-static void *obj_malloc(void *ctx, size_t size) { return hooked_malloc(size, BURSAR_DOMAIN_OBJ); }
-static void *obj_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, BURSAR_DOMAIN_OBJ); }
-static void *obj_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, BURSAR_DOMAIN_OBJ); }
-static void obj_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_OBJ); }
+/* One set of them: name, domain, whether scopes are asked for. */
+#define HOOKS(name, domain, scoped)                                                                                  \
+  static __attribute__((noinline)) void *name##_malloc_guarded(size_t size) {                                       \
+    return guarded_malloc(size, domain, scoped);                                                                     \
+  }                                                                                                                  \
+  static void *name##_malloc(void *ctx, size_t size) {                                                               \
+    if (BURSAR_UNLIKELY(size - 1 >= plain_size))                                                                     \
+      return name##_malloc_guarded(size);                                                                            \
+    return book(under[domain].malloc(under[domain].ctx, size), size, domain, scoped);                                \
+  }                                                                                                                  \
+  static void *name##_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, domain, scoped); } \
+  static void *name##_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, domain, scoped); }
+HOOKS(obj, BURSAR_DOMAIN_OBJ, false)
+HOOKS(mem, BURSAR_DOMAIN_MEM, false)
+HOOKS(obj_scoped, BURSAR_DOMAIN_OBJ, true)
+HOOKS(mem_scoped, BURSAR_DOMAIN_MEM, true)
+#undef HOOKS
 
-static void *mem_malloc(void *ctx, size_t size) { return hooked_malloc(size, BURSAR_DOMAIN_MEM); }
-static void *mem_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, BURSAR_DOMAIN_MEM); }
-static void *mem_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, BURSAR_DOMAIN_MEM); }
+static void obj_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_OBJ); }
 static void mem_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_MEM); }
 
 /* --- RAW, and everything once there are several GILs: any thread -------------------------------------------------------- */
@@ -229,14 +235,22 @@ static const PyMemAllocatorEx ours[BURSAR_DOMAINS_PYTHON] = {
     [BURSAR_DOMAIN_RAW] = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free},
 };
 
+/* Once a scope was entered. */
+static const PyMemAllocatorEx ours_scoped[BURSAR_DOMAINS_PYTHON] = {
+    [BURSAR_DOMAIN_OBJ] = {NULL, obj_scoped_malloc, obj_scoped_calloc, obj_scoped_realloc, obj_free},
+    [BURSAR_DOMAIN_MEM] = {NULL, mem_scoped_malloc, mem_scoped_calloc, mem_scoped_realloc, mem_free},
+    [BURSAR_DOMAIN_RAW] = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free},
+};
+static bool scoped;
+
 static bool on_top(unsigned domain) {
   PyMemAllocatorEx now;
   PyMem_GetAllocator(python_domain[domain], &now);
-  return now.malloc == ours[domain].malloc;
+  return now.malloc == ours[domain].malloc || now.malloc == ours_scoped[domain].malloc;
 }
 
 static void set(unsigned domain) {
-  PyMemAllocatorEx hook = ours[domain];
+  PyMemAllocatorEx hook = scoped ? ours_scoped[domain] : ours[domain];
   hook.ctx = under[domain].ctx;
   if (many_gils && domain == BURSAR_DOMAIN_OBJ) {
     hook.free = careful_obj_free;
@@ -248,14 +262,25 @@ static void set(unsigned domain) {
   PyMem_SetAllocator(python_domain[domain], &hook);
 }
 
+static void set_again(void) {
+  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)
+    if (installed[domain] && on_top(domain))
+      set(domain);
+}
+
 /* An interpreter with a GIL of its own has begun to allocate: from now on a free may run beside the main GIL's holder. */
 static void expect_many_gils(void) {
   if (many_gils)
     return;
   many_gils = true;
-  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)
-    if (installed[domain] && on_top(domain))
-      set(domain);
+  set_again();
+}
+
+void bursar_hooks_expect_scopes(void) {
+  if (scoped)
+    return;
+  scoped = true;
+  set_again();
 }
 
 void bursar_hooks_install(uint32_t domains) {

@@ -11,5 +11,7 @@
 /* Those of the mask, a bit for each enum bursar_domain. */
 void bursar_hooks_install(uint32_t domains);
 void bursar_hooks_remove(void);
+/* From here on allocations ask which scope they are in (scope.h). */
+void bursar_hooks_expect_scopes(void);
 
 #endif

@@ -14,6 +14,7 @@
 #include "boot.h"
 #include "frames.h"
 #include "hooks.h"
+#include "scope.h"
 #include "ledger/domains.h"
 #include "ledger/place.h"
 #include "native_books.h"
@@ -97,6 +98,7 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
   PyObject *module = PyImport_AddModule("__main__"); /* borrowed, and there since the interpreter began */
   if (!module)
     return bursar_error_set(error, BURSAR_FAILED, "this interpreter has no __main__");
+  bursar_scope_start();
   bursar_frames_start(is_main_thread() ? bursar_thread() : NULL, PyModule_GetDict(module));
   process.broken = NULL;
   int status = bursar_account_start(&settings, &provider, error);
@@ -413,7 +415,9 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static int add_limits(PyObject *module) {
+static int fill(PyObject *module) {
+  if (bursar_scope_add_type(module) != 0)
+    return -1;
   PyObject *cap_max = PyLong_FromUnsignedLongLong(BURSAR_CAP_MAX);
   int status = cap_max ? PyModule_AddObjectRef(module, "CAP_MAX", cap_max) : -1;
   Py_XDECREF(cap_max);
@@ -433,7 +437,7 @@ static int add_limits(PyObject *module) {
              : 0;
 }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_limits}, BURSAR_MODULE_SLOTS{0, NULL}};
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, fill}, BURSAR_MODULE_SLOTS{0, NULL}};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,

@@ -7,6 +7,7 @@
 #include "frames.h"
 #include "native/native.h"
 #include "native/patch.h"
+#include "scope.h"
 
 /* --- malloc -------------------------------------------------------------------------------------------------------------- */
 
@@ -23,13 +24,13 @@ static void drop(void *p, struct bursar_record old, void *q, size_t bytes) {
 
 /* --- mappings ------------------------------------------------------------------------------------------------------------ */
 
-static void book_map(uintptr_t at, uint64_t bytes, uint32_t number, bool ends) {
-  if (number)
-    (void)bursar_maps_put(at, (struct bursar_piece){bytes, number, ends});
+static void book_map(uintptr_t at, struct bursar_piece piece) {
+  if (piece.number)
+    (void)bursar_maps_put(at, piece);
 }
 
 static void retire_piece(struct bursar_piece piece, bool gil) {
-  struct bursar_record record = {.size = piece.bytes, .number = piece.number};
+  struct bursar_record record = {.size = piece.bytes, .number = piece.number, .scope = piece.scope};
   if (!piece.number)
     return;
   if (gil)
@@ -47,10 +48,19 @@ static void mapped(void *at, size_t asked) {
     return;
   bursar_anywhere_inside = true;
   bool gil = bursar_anywhere_hold_off();
-  book_map((uintptr_t)at, bytes,
-           gil ? bursar_account_map_gil(bytes, bursar_frames_native_tag(BURSAR_DOMAIN_MMAP), BURSAR_DOMAIN_MMAP)
-               : bursar_account_map_free(bytes, bursar_frames_detached(BURSAR_DOMAIN_MMAP), BURSAR_DOMAIN_MMAP),
-           true);
+  struct bursar_piece piece = {.bytes = bytes, .ends = true};
+  if (gil) {
+    uint32_t tag = bursar_frames_native_tag(BURSAR_DOMAIN_MMAP);
+    if (bursar_scope_moved())
+      bursar_scope_follow();
+    piece.scope = bursar_account.scope;
+    piece.number = bursar_account_map_gil(bytes, tag, BURSAR_DOMAIN_MMAP);
+  } else {
+    uint32_t number = bursar_frames_detached(BURSAR_DOMAIN_MMAP);
+    piece.scope = bursar_anywhere_scope;
+    piece.number = bursar_account_map_free(bytes, number, BURSAR_DOMAIN_MMAP, piece.scope);
+  }
+  book_map((uintptr_t)at, piece);
   bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
 }
@@ -74,8 +84,11 @@ static bool lift_map(void *at, size_t bytes, struct bursar_record *old) {
     return false;
   bursar_anywhere_inside = true;
   bool gil = bursar_anywhere_hold_off(), found = bursar_maps_cut((uintptr_t)at, whole_pages(bytes), &piece);
-  *old = (struct bursar_record){
-      .size = piece.bytes, .number = piece.number, .watched = piece.ends, .generation = bursar_fold_generation};
+  *old = (struct bursar_record){.size = piece.bytes,
+                                .number = piece.number,
+                                .watched = piece.ends,
+                                .generation = bursar_fold_generation,
+                                .scope = piece.scope};
   bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
   if (!found)
@@ -88,10 +101,11 @@ static void drop_map(void *at, size_t old_bytes, struct bursar_record old, void 
   bursar_anywhere_inside = true;
   bool gil = bursar_anywhere_hold_off();
   uint32_t number = bursar_fold_where(old.number, old.generation);
+  struct bursar_piece piece = {old.size, number, old.watched, old.scope};
   if (!to)
-    book_map((uintptr_t)at, old.size, number, old.watched);
+    book_map((uintptr_t)at, piece);
   else
-    retire_piece((struct bursar_piece){old.size, number, old.watched}, gil);
+    retire_piece(piece, gil);
   bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
   if (to)

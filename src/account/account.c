@@ -10,6 +10,7 @@
 #include "account/journal.h"
 #include "account/lock.h"
 #include "account/maps.h"
+#include "account/scopes.h"
 #include "account/stacks.h"
 #include "base/pool.h"
 #include "prim/prim.h"
@@ -96,6 +97,11 @@ static void fill_header(const struct bursar_settings *settings) {
   snprintf(header->bursar_version, sizeof header->bursar_version, "%s", BURSAR_VERSION);
 }
 
+/* What is booked inline: not what goes into a ring of last blocks, and not what a scope is charged for. */
+static void set_plain_limit(void) {
+  bursar_account.plain_limit = bursar_account.within > 1 || bursar_account.scope ? 0 : BURSAR_SMALL_MAX - 16;
+}
+
 int bursar_account_start(const struct bursar_settings *settings, const struct bursar_provider *provider,
                          struct bursar_error *error) {
   struct bursar_account *account = &bursar_account;
@@ -115,7 +121,8 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   account->within = settings->within ? settings->within : 1;
   if (account->within > BURSAR_RECENT_MAX)
     account->within = BURSAR_RECENT_MAX;
-  account->plain_limit = account->within > 1 ? 0 : BURSAR_SMALL_MAX - 16;
+  account->scope = 0;
+  set_plain_limit();
   account->root = BURSAR_NODE_STARTUP;
   account->trigger = account->level = 0;
   account->last = NULL;
@@ -126,7 +133,7 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   memset(marks, 0, sizeof marks);
   open_marks = 0;
   fill_header(settings);
-  if (bursar_stacks_start() != 0 || bursar_journal_start() != 0) {
+  if (bursar_stacks_start() != 0 || bursar_journal_start() != 0 || bursar_scopes_start() != 0) {
     bursar_stacks_stop();
     bursar_writer_close(&account->writer);
     return bursar_error_set(error, BURSAR_FAILED,
@@ -152,6 +159,7 @@ void bursar_account_stop(enum bursar_state state) {
   bursar_live_drop();
   bursar_maps_drop();
   bursar_stacks_stop();
+  bursar_scopes_stop();
 }
 
 void bursar_account_abandon(void) {
@@ -169,6 +177,7 @@ void bursar_account_abandon(void) {
     bursar_maps_drop();
     bursar_stacks_stop();
   }
+  bursar_scopes_stop();
 }
 
 static void break_off(void) {
@@ -280,16 +289,29 @@ static bool was_parked(const void *p) {
 
 void bursar_account_forget_gil(struct bursar_recent *recent) {
   recent->last = NULL;
+  recent->scope = 0;
+  recent->context_ver = 0;
   bursar_account.parked -= recent->unwatched;
   recent->unwatched = false;
   if (recent->ring)
     memset(recent->ring, 0, BURSAR_RECENT_MAX * sizeof *recent->ring);
 }
 
+void bursar_account_scope_gil(uint32_t slot, uint64_t context_ver) {
+  bursar_account.scope = slot;
+  bursar_account.context_ver = context_ver;
+  set_plain_limit();
+}
+
 void bursar_account_switch_gil(struct bursar_recent *recent) {
   struct bursar_account *account = &bursar_account;
   if (account->recent == recent)
     return;
+  if (account->recent) {
+    account->recent->scope = account->scope;
+    account->recent->context_ver = account->context_ver;
+  }
+  bursar_account_scope_gil(recent ? recent->scope : 0, recent ? recent->context_ver : 0);
   if (account->recent && account->last) {
     account->recent->unwatched =
         !bursar_live_watch(account->last); /* too small for a mark: all ends are looked at then */
@@ -335,6 +357,8 @@ static void retire_part(const void *p, struct bursar_record record, bool ends, u
     note_parked(p, &record, site);
   if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || --bursar_account.countdown < 0)
     pause_gil();
+  if (record.scope)
+    bursar_scopes_charge_gil(record.scope, -(int64_t)record.size, -(int)ends);
   if (bursar_account_is_free(site)) {
     retire_free_part(record, ends, domain);
     return;
@@ -417,6 +441,8 @@ uint32_t bursar_account_map_gil(size_t size, uint32_t tag, unsigned domain) {
     bursar_journal_touch(site);
   remember(NULL);
   bursar_hot_credit(site, intent_of(number, size), size, domain);
+  if (bursar_account.scope)
+    bursar_scopes_charge_gil(bursar_account.scope, (int64_t)size, 1);
   return number;
 }
 
@@ -450,12 +476,14 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
     return;
   while (end_unseen(bursar_live_in_the_way(p, size)))
     ;
-  if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = number}))
+  if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = number, .scope = bursar_account.scope}))
     return;
   if (bursar_hot_stale(site))
     bursar_journal_touch(site);
   remember(p);
   bursar_hot_credit(site, intent_of(number, size), size, domain);
+  if (bursar_account.scope)
+    bursar_scopes_charge_gil(bursar_account.scope, (int64_t)size, 1);
   after_event();
 }
 
@@ -489,7 +517,7 @@ static void touch_free(struct bursar_site *site) {
     bursar_journal_touch(site);
 }
 
-static void credit_free(uint32_t number, size_t size, unsigned domain) {
+static void credit_free(uint32_t number, size_t size, unsigned domain, uint32_t scope) {
   struct bursar_site *site = &bursar_account.numbered[number];
   struct bursar_tally *tally = &BURSAR_BOOKS->free_lane[domain];
   touch_free(site);
@@ -498,9 +526,11 @@ static void credit_free(uint32_t number, size_t size, unsigned domain) {
   add(&tally->alloc_bytes, size);
   add(&tally->allocs, 1);
   free_lane_moved((int64_t)size);
+  if (scope)
+    bursar_scopes_charge_free(scope, (int64_t)size, 1);
 }
 
-void bursar_account_alloc_free(void *p, size_t size, uint32_t number, unsigned domain) {
+void bursar_account_alloc_free(void *p, size_t size, uint32_t number, unsigned domain, uint32_t scope) {
   if (!bursar_account.active)
     return;
   struct bursar_record old; /* its end was not seen, and it may be of another domain */
@@ -509,9 +539,9 @@ void bursar_account_alloc_free(void *p, size_t size, uint32_t number, unsigned d
     bursar_account_retire_free(p, old, facts_of(old.number)->domain);
   if (other && bursar_live_take(other, &old) && old.number && old.number <= site_count())
     bursar_account_retire_free(other, old, facts_of(old.number)->domain);
-  if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = number}))
+  if (!bursar_live_put(p, (struct bursar_record){.size = size, .number = number, .scope = scope}))
     return;
-  credit_free(number, size, domain);
+  credit_free(number, size, domain, scope);
 }
 
 /* The first free outside the GIL after a peak: what such frees were at the peak is saved before it counts. */
@@ -547,19 +577,25 @@ static void retire_free_part(struct bursar_record record, bool ends, unsigned do
   add(&tally->frees, ends);
 }
 
-void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain) {
-  retire_free_part(record, true, domain);
+static void retire_free(struct bursar_record record, bool ends, unsigned domain) {
+  if (record.scope && bursar_account.active)
+    bursar_scopes_charge_free(record.scope, -(int64_t)record.size, -(int)ends);
+  retire_free_part(record, ends, domain);
 }
 
-uint32_t bursar_account_map_free(size_t size, uint32_t number, unsigned domain) {
+void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain) {
+  retire_free(record, true, domain);
+}
+
+uint32_t bursar_account_map_free(size_t size, uint32_t number, unsigned domain, uint32_t scope) {
   if (!bursar_account.active)
     return 0;
-  credit_free(number, size, domain);
+  credit_free(number, size, domain, scope);
   return number;
 }
 
 void bursar_account_unmap_free(struct bursar_record piece, bool ends, unsigned domain) {
-  retire_free_part(piece, ends, domain);
+  retire_free(piece, ends, domain);
 }
 
 /* --- marks ---------------------------------------------------------------------------------------------------------- */

@@ -27,6 +27,8 @@ struct bursar_recent {
   const void *last;  /* while the thread is not at hand; else bursar_account.last holds it */
   const void **ring; /* for --temporary-within above 1 */
   uint32_t at;
+  uint32_t scope;       /* slot of the scope that the thread was last found in (scopes.h); 0: none */
+  uint64_t context_ver; /* of its thread state, then */
   bool unwatched; /* last's end will not be told */
   struct bursar_recent *next;
 };
@@ -54,6 +56,8 @@ struct bursar_account {
   int64_t level;             /* the total that trigger stands for: trigger = level - what lane FREE holds */
   uint64_t started_ns;
   uint64_t free_events;         /* of lane FREE, so that others see whether it moved */
+  uint32_t scope;               /* of the thread at hand, as in its bursar_recent */
+  uint64_t context_ver;
   struct bursar_recent *recent; /* of the thread at hand */
   struct bursar_recent *recents;
   uint32_t parked; /* last blocks of other threads that could not be watched */
@@ -101,17 +105,19 @@ void bursar_account_free_gil(void *p, unsigned domain);
 void bursar_account_retire_gil(const void *p, struct bursar_record record, unsigned domain);
 /* Another thread is at hand. */
 void bursar_account_switch_gil(struct bursar_recent *recent);
+/* The thread at hand is in this scope now. */
+void bursar_account_scope_gil(uint32_t slot, uint64_t context_ver);
 /* The record will stand for another thread. */
 void bursar_account_forget_gil(struct bursar_recent *recent);
 
 /* Lane FREE, while folding is held off (fold.h).  `number`: of a site of that lane. */
-void bursar_account_alloc_free(void *p, size_t size, uint32_t number, unsigned domain);
+void bursar_account_alloc_free(void *p, size_t size, uint32_t number, unsigned domain, uint32_t scope);
 void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain);
 
 /* Mappings: as above, but that the caller keeps the table of them (maps.h).  The first two return the site's number, 0 where
  * nothing is booked. */
 uint32_t bursar_account_map_gil(size_t size, uint32_t tag, unsigned domain);
-uint32_t bursar_account_map_free(size_t size, uint32_t number, unsigned domain);
+uint32_t bursar_account_map_free(size_t size, uint32_t number, unsigned domain, uint32_t scope);
 /* Bytes of it ended, and the block with them if `ends`. */
 void bursar_account_unmap_gil(struct bursar_record piece, bool ends, unsigned domain);
 void bursar_account_unmap_free(struct bursar_record piece, bool ends, unsigned domain);

@@ -13,6 +13,7 @@ static struct range {
   uintptr_t from, to;
   uint32_t number;
   bool ends;
+  uint32_t scope;
 } *ranges;
 static uint32_t used, room;
 static char lock;
@@ -65,7 +66,7 @@ static void erase(uint32_t index) {
 
 bool bursar_maps_put(uintptr_t at, struct bursar_piece piece) {
   take_lock();
-  bool done = insert(find(at), (struct range){at, at + piece.bytes, piece.number, piece.ends});
+  bool done = insert(find(at), (struct range){at, at + piece.bytes, piece.number, piece.ends, piece.scope});
   give_lock();
   return done;
 }
@@ -78,8 +79,8 @@ bool bursar_maps_cut(uintptr_t at, uint64_t bytes, struct bursar_piece *out) {
   bool found = index < used && range->from < end;
   if (found) {
     uintptr_t from = range->from > at ? range->from : at, to = range->to < end ? range->to : end;
-    struct range rest = {to, range->to, range->number, false};
-    *out = (struct bursar_piece){to - from, range->number, false};
+    struct range rest = {to, range->to, range->number, false, range->scope};
+    *out = (struct bursar_piece){to - from, range->number, false, range->scope};
     if (from > range->from) {
       range->to = from;
       if (rest.from < rest.to && !insert(index + 1, rest)) /* no memory: the rest is taken for gone */

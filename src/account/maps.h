@@ -9,11 +9,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A piece of a mapping: its site's number, and whether the block ends with it. */
+/* A piece of a mapping: its site's number, whether the block ends with it, and the scope that is charged for it. */
 struct bursar_piece {
   uint64_t bytes;
   uint32_t number;
   bool ends;
+  uint32_t scope; /* slot; 0: none */
 };
 
 /* Nothing is mapped there yet, as far as the table knows.  False: no memory. */

@@ -10,6 +10,7 @@
  *            saves what it held (copy on write), so that neither a peak nor a tick ever visits all sites
  *   tick     one point of the journal: totals at an instant
  *   undo     what one site held at the tick before its first change after that tick
+ *   scope    a named stretch of work that allocations are charged to; an entry is one time that it was entered
  *
  * All integers are little-endian and naturally aligned; there are indices and offsets, never pointers.  A writer only
  * ever adds: an index is published (in struct bursar_counts) after what it names is written.  All sizes are pinned by
@@ -28,7 +29,7 @@
 #define BURSAR_EXTENT_MIN 65536u /* also the size of the smallest ledger */
 #define BURSAR_EXTENTS_MAX 4096u /* entries of the directory page */
 #define BURSAR_CAP_DEFAULT (64u << 20)
-#define BURSAR_CAP_MIN (32u * BURSAR_EXTENT_MIN)
+#define BURSAR_CAP_MIN (64u * BURSAR_EXTENT_MIN)
 #define BURSAR_CAP_MAX (1ull << 32)
 
 /* Offsets of the head pages in extent 0. */
@@ -49,7 +50,10 @@ enum bursar_region {
   BURSAR_REGION_UNDO_A = 7,     /* struct bursar_undo */
   BURSAR_REGION_TICKS_B = 8,
   BURSAR_REGION_UNDO_B = 9,
-  BURSAR_REGION_COUNT = 10
+  BURSAR_REGION_SCOPE_NAMES = 10, /* struct bursar_scope_name */
+  BURSAR_REGION_SCOPES = 11,      /* struct bursar_scope; the first is none */
+  BURSAR_REGION_EVENTS = 12,      /* struct bursar_event, a ring */
+  BURSAR_REGION_COUNT = 13
 };
 
 enum bursar_domain {
@@ -157,6 +161,10 @@ struct bursar_counts { /* at BURSAR_AT_COUNTS */
   uint32_t main_file;     /* string: the file of __main__, 0 while unknown */
   uint32_t folding;       /* 1 while sites are being folded: killed then, some are counted twice or not at all */
   uint64_t reused_blocks; /* addresses handed out again without a free seen: the books ended them */
+  uint32_t scope_names;
+  uint32_t scopes;        /* slots that have been used, the first included */
+  uint64_t events;        /* so many have been noted; the last of them are in the ring */
+  uint64_t folded_scopes; /* entries whose blocks were charged to their name, and scopes whose name found no room */
 };
 
 /* The directory page: one byte an extent, enum bursar_region; entry 0 is extent 0's and is 0. */
@@ -237,6 +245,59 @@ struct bursar_tick {
 #define BURSAR_TICK_TOTALS \
   2u /* its totals alone are exact: what each site held is known at the ticks without this flag */
 #define BURSAR_TICKS_MAX 1024u
+
+/* What entries of one name did that have given up their slots; those that have one come on top. */
+#define BURSAR_SKETCH 320u
+#define BURSAR_SKETCH_OCTAVE 8u /* counters for a doubling */
+struct bursar_scope_name {
+  uint32_t name; /* string */
+  uint32_t slot; /* of the entry that is charged for what folded ones still hold; 0: none */
+  uint64_t calls; /* entries that have ended, with a slot or without */
+  uint64_t allocated_bytes;
+  uint64_t allocations;
+  uint64_t peak_last;
+  uint64_t peak_max;
+  uint64_t retained_last; /* what the last entry that ended held at its end */
+  uint64_t time_ns;
+  uint64_t time_max_ns;
+  /* Entries that have ended by their peak: counter i is of [2^(i/8), 2^((i+1)/8)) bytes, the first of less, the last of more. */
+  uint32_t sketch[BURSAR_SKETCH];
+};
+
+enum bursar_scope_state { BURSAR_SCOPE_VACANT = 0, BURSAR_SCOPE_OPEN = 1, BURSAR_SCOPE_ENDED = 2, BURSAR_SCOPE_POOL = 3 };
+
+/* One entry.  Its figures are those of its own blocks and of the entries nested in it. */
+struct bursar_scope {
+  int64_t live_bytes;
+  uint64_t peak_bytes;
+  uint64_t allocated_bytes;
+  uint64_t allocations;
+  /* The same of events in lane FREE: atomic adds. */
+  int64_t free_live_bytes;
+  uint64_t free_allocated_bytes;
+  uint64_t free_allocations;
+  int64_t blocks; /* its own, under the GIL, and in lane FREE: atomic */
+  int64_t free_blocks;
+  uint64_t serial; /* entries are numbered as they begin */
+  uint64_t started_ns;
+  uint64_t ended_ns;
+  uint32_t name;   /* index in the names */
+  uint32_t parent; /* slot; 0: none */
+  uint32_t nested; /* slots whose parent it is */
+  uint16_t state;  /* enum bursar_scope_state */
+  uint16_t inner;  /* 1: an entry of the same name is around it, whose figures hold these */
+};
+
+enum bursar_event_kind { BURSAR_EVENT_SCOPE_BEGAN = 1, BURSAR_EVENT_SCOPE_ENDED = 2, BURSAR_EVENT_NOTE = 3 };
+
+struct bursar_event {
+  uint64_t time_ns;
+  uint32_t kind; /* enum bursar_event_kind */
+  uint32_t scope; /* index in the names */
+  uint64_t bytes; /* began: 0; ended: its peak; note: what it held */
+  uint32_t text;  /* string */
+  uint32_t slot;
+};
 
 struct bursar_undo {
   uint32_t site;

@@ -14,6 +14,7 @@
 static const unsigned char shares[BURSAR_REGION_COUNT] = {
     [BURSAR_REGION_STRINGS] = 4,     [BURSAR_REGION_CODES] = 4,  [BURSAR_REGION_NODES] = 10, [BURSAR_REGION_SITES] = 14,
     [BURSAR_REGION_SITE_FACTS] = 11, [BURSAR_REGION_UNDO_A] = 4, [BURSAR_REGION_UNDO_B] = 4,
+    [BURSAR_REGION_SCOPE_NAMES] = 2, [BURSAR_REGION_SCOPES] = 3, [BURSAR_REGION_EVENTS] = 1,
 };
 
 static uint64_t region_limit(unsigned region, uint64_t cap, uint32_t extent) {

@@ -333,7 +333,7 @@ static void test_again(void) {
      "a free of what was booked passes "
      "through");
   bursar_account_alloc_gil(AT(2), 100, tag, 0);
-  bursar_account_alloc_free(AT(3), 100, 1, 0);
+  bursar_account_alloc_free(AT(3), 100, 1, 0, 0);
   bursar_account_phase(BURSAR_PHASE_EXIT);
   bursar_account_stop(BURSAR_STATE_ENDED);
   OK(memcmp(&closed, BURSAR_BOOKS, sizeof closed) == 0, "closed books do not change");

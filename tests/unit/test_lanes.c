@@ -98,7 +98,7 @@ static void outside_event(struct worker *me, struct block *block, char *p, unsig
     return;
   }
   *block = (struct block){p, model_below(&me->random, 3000), 0, i % 50 ? BURSAR_DOMAIN_RAW : BURSAR_DOMAIN_OBJ, NULL};
-  bursar_account_alloc_free(block->p, block->size, block->domain + 1, block->domain);
+  bursar_account_alloc_free(block->p, block->size, block->domain + 1, block->domain, 0);
   count(&me->lane[block->domain], true, block->size);
 }
 
@@ -288,7 +288,7 @@ static void test_peak(uint64_t seed) {
     *block = (struct block){address(0, at, 0), model_below(&random, 5000), 0, (unsigned)model_below(&random, 3), NULL};
     outside[at] = model_below(&random, 2);
     if (outside[at])
-      bursar_account_alloc_free(block->p, block->size, block->domain + 1, block->domain);
+      bursar_account_alloc_free(block->p, block->size, block->domain + 1, block->domain, 0);
     else
       model_book(block->p, block->size, tags[at % SITES][block->domain], block->domain);
     live += block->size;
@@ -320,13 +320,13 @@ static void test_reused(void) {
   begin();
   char *p = address(0, 1, 0);
   model_book(p, 100, tags[1][0], 0);
-  bursar_account_alloc_free(p, 50, 1, 0);
+  bursar_account_alloc_free(p, 50, 1, 0, 0);
   EQ(BURSAR_BOOKS->remote[0].free_bytes, 100);
   model_book(p, 30, tags[2][1], 1);
   EQ(BURSAR_BOOKS->free_lane[0].free_bytes, 50);
   EQ(bursar_account_live(), 30);
   /* Of another domain: each domain's own sums stay right. */
-  bursar_account_alloc_free(p, 20, 3, 2);
+  bursar_account_alloc_free(p, 20, 3, 2, 0);
   EQ(BURSAR_BOOKS->remote[1].free_bytes, 30);
   EQ(bursar_account_live(), 20);
   account_model_stop(&model, BURSAR_STATE_ENDED);

@@ -73,7 +73,7 @@ static void allocate(const struct load *load, struct block *block, unsigned at, 
       (struct block){p, model_below(random, at % 20 ? 900 : 300000), at % BURSAR_DOMAIN_COUNT, false, at % 13 == 0};
   struct bursar_tally before = bursar_account_totals();
   if (block->outside) {
-    bursar_account_alloc_free(p, block->size, block->domain + 1, block->domain);
+    bursar_account_alloc_free(p, block->size, block->domain + 1, block->domain, 0);
   } else if (bursar_account.active) {
     uint32_t node = BURSAR_NODE_MAIN;
     for (unsigned i = 0; i < 3; i++)

@@ -1,0 +1,263 @@
+#include "account/scopes.h"
+
+#include <string.h>
+
+#include "account/account.h"
+#include "account/hot.h"
+#include "account/live.h"
+#include "account/lock.h"
+#include "account/stacks.h"
+#include "base/pool.h"
+#include "prim/prim.h"
+
+static uint32_t vacant;   /* slots given up, chained by `parent` */
+static bool working;      /* there is room for the first of each */
+static uint64_t serial;   /* of the entry that began last */
+
+static struct bursar_writer *writer(void) { return &bursar_account.writer; }
+static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
+static struct bursar_scope *slots(void) {
+  return (struct bursar_scope *)(void *)writer()->base[BURSAR_REGION_SCOPES];
+}
+static struct bursar_scope_name *names(void) {
+  return (struct bursar_scope_name *)(void *)writer()->base[BURSAR_REGION_SCOPE_NAMES];
+}
+static struct bursar_event *events(void) {
+  return (struct bursar_event *)(void *)writer()->base[BURSAR_REGION_EVENTS];
+}
+static bool room(enum bursar_region region, uint64_t bytes) {
+  return bytes <= writer()->have[region] || bursar_writer_room(writer(), region, bytes) == 0;
+}
+static uint64_t load(const uint64_t *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
+static int64_t load_signed(const int64_t *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
+static uint64_t now(void) { return bursar_prim_now() - bursar_account.started_ns; }
+
+/* --- names --------------------------------------------------------------------------------------------------------------- */
+
+static uint32_t name_add(uint32_t text) {
+  uint32_t index = counts()->scope_names;
+  if (!room(BURSAR_REGION_SCOPE_NAMES, (index + 1ull) * sizeof(struct bursar_scope_name)))
+    return 0;
+  names()[index] = (struct bursar_scope_name){.name = text};
+  BURSAR_IN_ORDER();
+  counts()->scope_names = index + 1;
+  return index;
+}
+
+/* A string's place is its own: equal texts are one. */
+static uint32_t name_of(uint32_t text) {
+  for (uint32_t i = 1; i < counts()->scope_names; i++)
+    if (names()[i].name == text)
+      return i;
+  return 0;
+}
+
+uint32_t bursar_scopes_name(const char *text, size_t bytes) {
+  uint32_t name = 0;
+  if (!working)
+    return 0;
+  bursar_lock_take();
+  uint32_t string = bursar_stacks_string(text, bytes);
+  if (string && !(name = name_of(string)))
+    name = name_add(string);
+  counts()->folded_scopes += name == 0;
+  bursar_lock_give();
+  return name;
+}
+
+int bursar_scopes_start(void) {
+  static const char others[] = "(other scopes)";
+  vacant = 0;
+  working = room(BURSAR_REGION_SCOPES, sizeof(struct bursar_scope));
+  if (!working)
+    return -1;
+  counts()->scopes = 1;
+  counts()->scope_names = 0;
+  (void)name_add(bursar_stacks_string(others, sizeof others - 1));
+  working = counts()->scope_names == 1;
+  return working ? 0 : -1;
+}
+
+void bursar_scopes_stop(void) { working = false; }
+
+/* --- entries ------------------------------------------------------------------------------------------------------------- */
+
+/* The number of the counter for a peak of so many bytes: eight to a doubling, by comparing with the powers of 2^(1/8). */
+static uint32_t sketch_at(uint64_t bytes) {
+  static const uint32_t steps[BURSAR_SKETCH_OCTAVE] = {0x80000000, 0x8b95c1e3, 0x9837f051, 0xa5fed6a9,
+                                                       0xb504f333, 0xc5672a11, 0xd744fccb, 0xeac0c6e7};
+  if (!bytes)
+    return 0;
+  unsigned octave = 63u - (unsigned)__builtin_clzll(bytes), step = BURSAR_SKETCH_OCTAVE - 1;
+  uint32_t mantissa = (uint32_t)(octave > 31 ? bytes >> (octave - 31) : bytes << (31 - octave));
+  while (mantissa < steps[step])
+    step--;
+  uint32_t at = octave * BURSAR_SKETCH_OCTAVE + step;
+  return at < BURSAR_SKETCH ? at : BURSAR_SKETCH - 1;
+}
+
+static bool nothing_left(const struct bursar_scope *scope) {
+  return scope->state == BURSAR_SCOPE_ENDED && !scope->nested && load_signed(&scope->blocks) + load_signed(&scope->free_blocks) == 0;
+}
+
+/* An ended entry that nothing is charged to any more leaves its sums to its name, and so may those around it. */
+static void give_up(uint32_t slot) {
+  while (slot && nothing_left(&slots()[slot])) {
+    struct bursar_scope *scope = &slots()[slot];
+    struct bursar_scope_name *name = &names()[scope->name];
+    uint32_t parent = scope->parent;
+    if (!scope->inner) {
+      name->allocated_bytes += scope->allocated_bytes + load(&scope->free_allocated_bytes);
+      name->allocations += scope->allocations + load(&scope->free_allocations);
+    }
+    *scope = (struct bursar_scope){.state = BURSAR_SCOPE_VACANT, .parent = vacant};
+    vacant = slot;
+    if (parent)
+      slots()[parent].nested--;
+    slot = parent;
+  }
+}
+
+static uint32_t slot_new(void) {
+  uint32_t slot = vacant;
+  if (slot) {
+    vacant = slots()[slot].parent;
+    return slot;
+  }
+  slot = counts()->scopes;
+  if (slot >= BURSAR_SCOPE_SLOTS || !room(BURSAR_REGION_SCOPES, (slot + 1ull) * sizeof(struct bursar_scope)))
+    return 0;
+  slots()[slot] = (struct bursar_scope){.state = BURSAR_SCOPE_VACANT};
+  BURSAR_IN_ORDER();
+  counts()->scopes = slot + 1;
+  return slot;
+}
+
+static bool around(uint32_t slot, uint32_t name) {
+  for (; slot; slot = slots()[slot].parent)
+    if (slots()[slot].name == name)
+      return true;
+  return false;
+}
+
+uint32_t bursar_scopes_enter(uint32_t name, uint32_t parent) {
+  if (!working)
+    return 0;
+  bursar_lock_take();
+  uint32_t slot = slot_new();
+  if (slot) {
+    slots()[slot] = (struct bursar_scope){.serial = ++serial,
+                                          .started_ns = now(),
+                                          .name = name,
+                                          .parent = parent,
+                                          .state = BURSAR_SCOPE_OPEN,
+                                          .inner = around(parent, name)};
+    if (parent)
+      slots()[parent].nested++;
+  } else {
+    counts()->folded_scopes++;
+  }
+  bursar_lock_give();
+  return slot;
+}
+
+struct bursar_scope_facts bursar_scopes_end(uint32_t slot) {
+  if (!working || !slot)
+    return (struct bursar_scope_facts){0};
+  bursar_lock_take();
+  struct bursar_scope *scope = &slots()[slot];
+  struct bursar_scope_name *name = &names()[scope->name];
+  struct bursar_scope_facts facts = bursar_scopes_read(slot);
+  scope->ended_ns = now();
+  name->calls++;
+  name->peak_last = facts.peak_bytes;
+  name->peak_max = facts.peak_bytes > name->peak_max ? facts.peak_bytes : name->peak_max;
+  name->retained_last = facts.live_bytes > 0 ? (uint64_t)facts.live_bytes : 0;
+  name->time_ns += facts.time_ns;
+  name->time_max_ns = facts.time_ns > name->time_max_ns ? facts.time_ns : name->time_max_ns;
+  uint32_t *counter = &name->sketch[sketch_at(facts.peak_bytes)];
+  *counter += *counter < UINT32_MAX;
+  scope->state = BURSAR_SCOPE_ENDED;
+  give_up(slot);
+  bursar_lock_give();
+  return facts;
+}
+
+struct bursar_scope_facts bursar_scopes_read(uint32_t slot) {
+  const struct bursar_scope *scope = &slots()[slot];
+  int64_t live = scope->live_bytes + load_signed(&scope->free_live_bytes);
+  return (struct bursar_scope_facts){
+      .live_bytes = live,
+      .peak_bytes = live > (int64_t)scope->peak_bytes ? (uint64_t)live : scope->peak_bytes,
+      .allocated_bytes = scope->allocated_bytes + load(&scope->free_allocated_bytes),
+      .allocations = scope->allocations + load(&scope->free_allocations),
+      .serial = scope->serial,
+      .time_ns = (scope->ended_ns ? scope->ended_ns : now()) - scope->started_ns};
+}
+
+void bursar_scopes_event(enum bursar_event_kind kind, uint32_t slot, uint32_t text) {
+  if (!working || !slot)
+    return;
+  bursar_lock_take();
+  uint64_t capacity = writer()->limit[BURSAR_REGION_EVENTS] / sizeof(struct bursar_event), at = counts()->events % capacity;
+  struct bursar_scope_facts facts = bursar_scopes_read(slot);
+  if (room(BURSAR_REGION_EVENTS, (at + 1) * sizeof(struct bursar_event))) {
+    events()[at] = (struct bursar_event){.time_ns = now(),
+                                         .kind = kind,
+                                         .scope = slots()[slot].name,
+                                         .bytes = kind == BURSAR_EVENT_SCOPE_ENDED  ? facts.peak_bytes
+                                                  : kind == BURSAR_EVENT_NOTE ? (uint64_t)facts.live_bytes
+                                                                              : 0,
+                                         .text = text,
+                                         .slot = slot};
+    BURSAR_IN_ORDER();
+    counts()->events++;
+  }
+  bursar_lock_give();
+}
+
+/* --- charging ------------------------------------------------------------------------------------------------------------ */
+
+void bursar_scopes_charge_gil(uint32_t slot, int64_t bytes, int blocks) {
+  struct bursar_scope *scope = &slots()[slot];
+  if (!working || slot >= counts()->scopes || scope->state == BURSAR_SCOPE_VACANT)
+    return;
+  scope->blocks += blocks;
+  for (uint32_t at = slot; at; at = scope->parent) {
+    scope = &slots()[at];
+    scope->live_bytes += bytes;
+    if (blocks <= 0)
+      continue;
+    scope->allocated_bytes += (uint64_t)bytes;
+    scope->allocations++;
+    int64_t live = scope->live_bytes + load_signed(&scope->free_live_bytes);
+    if (live > (int64_t)scope->peak_bytes)
+      scope->peak_bytes = (uint64_t)live;
+  }
+  if (blocks < 0 && nothing_left(&slots()[slot])) {
+    bursar_lock_take();
+    give_up(slot);
+    bursar_lock_give();
+  }
+}
+
+void bursar_scopes_charge_free(uint32_t slot, int64_t bytes, int blocks) {
+  struct bursar_scope *scope = &slots()[slot];
+  if (!working || slot >= counts()->scopes || scope->state == BURSAR_SCOPE_VACANT)
+    return;
+  __atomic_fetch_add(&scope->free_blocks, blocks, __ATOMIC_RELAXED);
+  for (uint32_t at = slot; at; at = scope->parent) {
+    scope = &slots()[at];
+    int64_t live = __atomic_add_fetch(&scope->free_live_bytes, bytes, __ATOMIC_RELAXED) +
+                   __atomic_load_n(&scope->live_bytes, __ATOMIC_RELAXED);
+    if (blocks <= 0)
+      continue;
+    __atomic_fetch_add(&scope->free_allocated_bytes, (uint64_t)bytes, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&scope->free_allocations, 1, __ATOMIC_RELAXED);
+    uint64_t peak = load(&scope->peak_bytes);
+    while (live > (int64_t)peak &&
+           !__atomic_compare_exchange_n(&scope->peak_bytes, &peak, (uint64_t)live, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+      ;
+  }
+  /* Its slot is given up by the next end of a block under the GIL, or of its entry: not here, where others look at it. */
+}

@@ -1,0 +1,45 @@
+/* scopes.h: the account by request: who is charged for a block beside its site.
+ *
+ * Glossary
+ *   entry   one time that a scope was entered, in a slot of the ledger; slot 0 is no scope
+ *   chain   an entry and those around it: each block counts in all of them, its own entry alone counts blocks
+ *
+ * A slot is given up when its entry has ended and nothing is charged to it any more.  Where slots run short, ended entries
+ * that still hold blocks are folded into one slot of their name.
+ * Threads: *_gil and what is not said under the main GIL, *_free any, while folding is held off.  errno kept.  Class H, but
+ * that making room costs system calls. */
+#ifndef BURSAR_ACCOUNT_SCOPES_H
+#define BURSAR_ACCOUNT_SCOPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ledger/layout.h"
+
+/* 0, or -1 where there is no room: scopes then count nothing. */
+int bursar_scopes_start(void) __attribute__((warn_unused_result));
+/* Slots of these books mean nothing from here on. */
+void bursar_scopes_stop(void);
+
+/* The index of a name; of "(other scopes)" where there are too many. */
+uint32_t bursar_scopes_name(const char *text, size_t bytes);
+/* Begins an entry inside another (0: none).  0 where there is no slot left. */
+uint32_t bursar_scopes_enter(uint32_t name, uint32_t parent);
+struct bursar_scope_facts {
+  int64_t live_bytes;
+  uint64_t peak_bytes, allocated_bytes, allocations, time_ns;
+  uint64_t serial; /* no two entries have the same */
+};
+/* Ends an entry, and says what it was then. */
+struct bursar_scope_facts bursar_scopes_end(uint32_t slot);
+/* Of the entry that has the slot now. */
+struct bursar_scope_facts bursar_scopes_read(uint32_t slot);
+/* Notes an event. */
+void bursar_scopes_event(enum bursar_event_kind kind, uint32_t slot, uint32_t text);
+
+/* A block of so many bytes begins, or ends: `blocks` is 1 or -1, or 0 for a piece of a mapping. */
+void bursar_scopes_charge_gil(uint32_t slot, int64_t bytes, int blocks);
+void bursar_scopes_charge_free(uint32_t slot, int64_t bytes, int blocks);
+
+#endif
