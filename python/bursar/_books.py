@@ -113,7 +113,7 @@ def start(
     output: the ledger file; None: one in the default place ($BURSAR_DIR, else $XDG_RUNTIME_DIR/bursar, else the
         temp directory), where `bursar ls` finds it.
     force: replace an existing ledger at output (never a file that is no ledger).
-    cap: the greatest size of the ledger in bytes, from 2 MiB to 4 GiB; 0: 64 MiB.
+    cap: the greatest size of the ledger in bytes, from 4 MiB to 4 GiB; 0: 64 MiB.
     temporary_within: a block freed before its thread's next that many allocations, 1 to 1024, counts as temporary.
     follow_fork: forked children keep books of their own, in OUTPUT.PID.
     domains: whose blocks, separated by commas: python (its three allocator domains), numpy (the data of arrays), malloc

@@ -46,7 +46,7 @@ def run(capped: Capped, facts: Facts, ledger: Path, cap: int, count: int) -> dic
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("cap", [2 << 20, 4 << 20])
+@pytest.mark.parametrize("cap", [4 << 20, 8 << 20])
 def test_a_ledger_that_is_full(capped: Capped, facts: Facts, ledger: Path, cap: int) -> None:
     read = run(capped, facts, ledger, cap, 60_000)
     assert read["folded_sites"] > 1000
@@ -63,7 +63,7 @@ def test_a_ledger_with_room_folds_nothing(capped: Capped, facts: Facts, ledger: 
 
 
 @pytest.mark.check
-@pytest.mark.parametrize("cap", [2 << 20, 16 << 20, 64 << 20])
+@pytest.mark.parametrize("cap", [4 << 20, 16 << 20, 64 << 20])
 def test_four_hundred_thousand_stacks(capped: Capped, facts: Facts, ledger: Path, cap: int) -> None:
     read = run(capped, facts, ledger, cap, 400_000)
     assert read["folded_sites"] > 1000 or cap == 64 << 20

@@ -177,7 +177,7 @@ def test_a_default_place_of_any_name(program: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("cap=-1", "cap=-1 is no size for a ledger: from 2097152 (2 MiB) to 4294967296 (4 GiB)"),
+        ("cap=-1", "cap=-1 is no size for a ledger: from 4194304 (4 MiB) to 4294967296 (4 GiB)"),
         ("cap=1000", "cap=1000 is no size for a ledger: from "),
         ("cap=2**64", "cap=18446744073709551616 is no size for a ledger: from "),
         ("temporary_within=0", "temporary_within=0 is no number of allocations from 1 to 1024"),
@@ -195,7 +195,7 @@ def test_a_number_out_of_its_range(program: Program, arguments: str, said: str) 
     assert left == "False"
 
 
-@pytest.mark.parametrize("cap", [2 << 20, 4 << 30])
+@pytest.mark.parametrize("cap", [4 << 20, 4 << 30])
 def test_the_least_and_the_greatest_ledger(
     program: Program, ledger: Path, facts: Callable[[Path], dict[str, Any]], cap: int
 ) -> None:

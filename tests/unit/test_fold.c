@@ -313,13 +313,13 @@ static void test_patience(void) {
   uint64_t random = 5;
   unsigned moved = 0;
   begin(1);
-  for (unsigned i = 0; i < 5500; i++) { /* outermost lines, which are not folded */
+  for (unsigned i = 0; i < 11000; i++) { /* outermost lines, which are not folded */
     book(&block, 0, &(struct path){.depth = 1, .frame = {{i % TOPS, 8 + i / TOPS}}}, 100, 0);
     unbook(&block);
   }
   for (unsigned round = 0; round < 3; round++) {
     moved = model_calls.moved;
-    for (unsigned i = 0; i < 6000; i++) {
+    for (unsigned i = 0; i < 12000; i++) {
       struct path path;
       any_path(&random, &path);
       book(&block, 0, &path, 100, 0);
@@ -327,7 +327,7 @@ static void test_patience(void) {
       if (i % 100 == 0)
         (void)bursar_journal_tick(0);
     }
-    for (unsigned i = 0; i < 300000; i++) {
+    for (unsigned i = 0; i < 600000; i++) {
       book(&block, 0, &(struct path){.depth = 1, .frame = {{0, 8}}}, 100, 0);
       unbook(&block);
       if (i % 1000 == 0)

@@ -182,7 +182,7 @@ static void run(struct plan plan) {
 /* Nearly as many sites as a small ledger has room for change between each two ticks: of two such intervals it keeps one,
  * and that one whole. */
 static void test_overwhelmed(void) {
-  enum { MANY = 6000, ROUNDS = 12 };
+  enum { MANY = 12000, ROUNDS = 12 };
   static uint32_t tags[MANY];
   static uint64_t size[MANY], at_tick[ROUNDS][MANY];
   uint64_t random = 9, live = 0, peak = 0, at_peak = 0;
@@ -277,7 +277,7 @@ int main(void) {
                     .with_end = true,
                     .expected = {.least = 400, .least_whole = 50}});
   run((struct plan){.seed = 5,
-                    .cap = 2u << 20,
+                    .cap = 4u << 20,
                     .ticks = 2000,
                     .per_tick = 3,
                     .with_end = true,

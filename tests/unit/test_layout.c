@@ -17,7 +17,7 @@ int main(void) {
   EQ(offsetof(struct bursar_books, free_lane), 256);
   EQ(offsetof(struct bursar_books, remote), 448);
   EQ(offsetof(struct bursar_books, peak_free_bytes), 640);
-  EQ(sizeof(struct bursar_counts), 136);
+  EQ(sizeof(struct bursar_counts), 160);
   EQ(offsetof(struct bursar_counts, ticks), 32);
   EQ(offsetof(struct bursar_counts, tick_interval_ns), 48);
   EQ(offsetof(struct bursar_counts, main_file), 120);

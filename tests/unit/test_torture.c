@@ -159,7 +159,7 @@ static bool one(const struct load *load, unsigned from, unsigned to, unsigned *s
   fail_from = from;
   fail_to = to;
   wrong = 0;
-  int status = account_model_start(&model, folder, 2u << 20, 0, &error);
+  int status = account_model_start(&model, folder, 4u << 20, 0, &error);
   if (status == 0) {
     ++*started;
     work(load);

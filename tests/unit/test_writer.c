@@ -198,7 +198,7 @@ static void test_descriptors(void) {
 }
 
 static void test_cap(void) {
-  static const uint64_t caps[] = {1, 2u << 20, 5u << 20};
+  static const uint64_t caps[] = {1, 4u << 20, 5u << 20};
   for (unsigned i = 0; i < 3; i++) {
     account_model_open(&model, caps[i], 0);
     work(0, 100000);
@@ -207,7 +207,7 @@ static void test_cap(void) {
     EQ(wrong_errno, 0);
     EQ(bursar_account_totals().allocs, 100000);
     account_model_stop(&model, BURSAR_STATE_ENDED);
-    uint64_t cap = caps[i] < 2u << 20 ? 2u << 20 : caps[i];
+    uint64_t cap = caps[i] < 4u << 20 ? 4u << 20 : caps[i];
     struct stat st;
     st.st_size = 0;
     OK(stat(model.path, &st) == 0 && (uint64_t)st.st_size <= cap, "%llu bytes are within the cap of %llu",
