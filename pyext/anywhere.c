@@ -2,6 +2,7 @@
 
 #include "account/fold.h"
 #include "account/hot.h"
+#include "account/scopes.h"
 #include "compat.h"
 #include "frames.h"
 #include "native/patch.h"
@@ -9,11 +10,12 @@
 #include "scope.h"
 
 __thread bool bursar_anywhere_inside __attribute__((tls_model("initial-exec")));
-__thread uint32_t bursar_anywhere_scope __attribute__((tls_model("initial-exec")));
+__thread uint64_t bursar_anywhere_scope __attribute__((tls_model("initial-exec")));
 
 static void book_detached(void *p, size_t size, unsigned domain) {
   bursar_fold_hold_off();
-  bursar_account_alloc_free(p, size, bursar_frames_detached(domain), domain, bursar_anywhere_scope);
+  bursar_account_alloc_free(p, size, bursar_frames_detached(domain), domain,
+                            bursar_scopes_slot(bursar_anywhere_scope));
   bursar_fold_let_go();
 }
 

@@ -14,9 +14,9 @@
  * Initial-exec: no call to find it. */
 extern __thread bool bursar_anywhere_inside __attribute__((tls_model("initial-exec")));
 
-/* The slot of the scope that this thread was last found in while it held the GIL; 0: none.  What it allocates without is
- * charged there. */
-extern __thread uint32_t bursar_anywhere_scope __attribute__((tls_model("initial-exec")));
+/* The scope that this thread was last found in while it held the GIL (bursar_scopes_handle); 0: none.  What it allocates
+ * without is charged there. */
+extern __thread uint64_t bursar_anywhere_scope __attribute__((tls_model("initial-exec")));
 
 /* Books a block that was just allocated; returns p.  Nothing where p is NULL, or this thread is inside. */
 void *bursar_anywhere_book(void *p, size_t size, unsigned domain);

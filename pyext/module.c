@@ -131,6 +131,7 @@ static void after_fork_in_child(void) {
   pid_t parent = process.pid;
   bursar_native_books_close();
   bursar_account_abandon();
+  bursar_scope_start(); /* its entries were the parent's */
   process.pid = 0;
   if (was && process.follow) {
     struct bursar_error error = {0};

@@ -2,6 +2,7 @@
 
 #include "account/fold.h"
 #include "account/maps.h"
+#include "account/scopes.h"
 #include "anywhere.h"
 #include "compat.h"
 #include "frames.h"
@@ -57,7 +58,7 @@ static void mapped(void *at, size_t asked) {
     piece.number = bursar_account_map_gil(bytes, tag, BURSAR_DOMAIN_MMAP);
   } else {
     uint32_t number = bursar_frames_detached(BURSAR_DOMAIN_MMAP);
-    piece.scope = bursar_anywhere_scope;
+    piece.scope = bursar_scopes_slot(bursar_anywhere_scope);
     piece.number = bursar_account_map_free(bytes, number, BURSAR_DOMAIN_MMAP, piece.scope);
   }
   book_map((uintptr_t)at, piece);

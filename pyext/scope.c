@@ -59,7 +59,7 @@ static Scope *scope_here(void) {
 void bursar_scope_follow(void) {
   uint32_t slot = slot_of(scope_here());
   bursar_account_scope_gil(slot, bursar_thread()->context_ver);
-  bursar_anywhere_scope = slot;
+  bursar_anywhere_scope = bursar_scopes_handle(slot);
 }
 
 /* At once, and not at the thread's next allocation under the GIL: the one after this may be without. */
@@ -68,7 +68,7 @@ static void follow_now(void) {
     return;
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
-  if (bursar_frames_tag(BURSAR_DOMAIN_OBJ))
+  if (bursar_frames_at_hand->thread == bursar_thread() || bursar_frames_tag(BURSAR_DOMAIN_OBJ))
     bursar_scope_follow();
   bursar_anywhere_inside = was;
 }
@@ -187,7 +187,6 @@ static PyObject *scope_exit(Scope *self, PyObject *args) {
   if (self->token && unset(self) != 0)
     return NULL;
   end(self);
-  follow_now(); /* it is open no more, and who was carried into it is somebody else's */
   Py_RETURN_FALSE;
 }
 

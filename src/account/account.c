@@ -394,7 +394,8 @@ void bursar_account_retire_gil(const void *p, struct bursar_record record, unsig
   after_event();
 }
 
-/* What hot.h turns down most often, while a program grows: a plain block, but a new peak or a site of another epoch. */
+/* What hot.h turns down most often: a plain block, but a scope is charged for it, or there is a new peak (while a program
+ * grows), or its site is of another epoch. */
 static bool free_plain(void *p, unsigned domain) {
   uint32_t *cell = ((uintptr_t)p & 15) == 0 && bursar_account.active ? bursar_live_cell(p) : NULL;
   uint64_t entry;
@@ -402,8 +403,11 @@ static bool free_plain(void *p, unsigned domain) {
     return false;
   memcpy(&entry, cell, sizeof entry);
   struct bursar_site *site = bursar_hot_site((uint32_t)entry);
-  if (((uint32_t)entry & BURSAR_CELL_LOW) != BURSAR_CELL_BIG || bursar_account_is_free(site))
+  unsigned kind = (uint32_t)entry & BURSAR_CELL_LOW;
+  bool scoped = kind == (BURSAR_CELL_BIG | BURSAR_CELL_SCOPED);
+  if ((kind != BURSAR_CELL_BIG && !scoped) || bursar_account_is_free(site))
     return false;
+  bursar_account.countdown -= scoped; /* hot.h has counted the others */
   if ((int64_t)BURSAR_BOOKS->live > bursar_hot_trigger() || bursar_account.countdown < 0)
     pause_gil();
   if (!bursar_account.active) /* the books broke off just now */
@@ -413,7 +417,10 @@ static bool free_plain(void *p, unsigned domain) {
   note_temporary(p, site);
   uint64_t nothing = 0;
   memcpy(cell, &nothing, sizeof nothing);
-  bursar_hot_debit(site, entry, (size_t)(entry >> 32), domain);
+  size_t size = scoped ? bursar_live_scoped_size(entry) : (size_t)(entry >> 32);
+  bursar_hot_debit(site, (uint64_t)size << 32 | (uint32_t)entry, size, domain);
+  if (scoped)
+    bursar_scopes_charge_gil(bursar_live_scope(entry), -(int64_t)size, -1);
   after_event();
   return true;
 }
@@ -461,8 +468,30 @@ static bool end_unseen(const void *block) {
   return true;
 }
 
+/* As bursar_hot_alloc, for a block that a scope is charged for. */
+static bool alloc_scoped(void *p, size_t size, uint32_t tag, unsigned domain) {
+  uint32_t *cell = size - 17 < BURSAR_SMALL_MAX - 16 && ((uintptr_t)p & 15) == 0 && bursar_account.within == 1
+                       ? bursar_live_cell(p)
+                       : NULL;
+  struct bursar_site *site = bursar_hot_site(tag);
+  uint64_t entry;
+  if (!cell || --bursar_account.countdown < 0)
+    return false;
+  memcpy(&entry, cell, sizeof entry);
+  if (entry || bursar_hot_stale(site))
+    return false;
+  entry = bursar_live_scoped(size, bursar_account.scope) | tag | BURSAR_CELL_SCOPED;
+  bursar_account.last = p;
+  bursar_hot_credit(site, (uint64_t)size << 32 | tag, size, domain);
+  memcpy(cell, &entry, sizeof entry);
+  bursar_scopes_charge_gil(bursar_account.scope, (int64_t)size, 1);
+  return true;
+}
+
 void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domain) {
   if (!bursar_account.active)
+    return;
+  if (bursar_account.scope && alloc_scoped(p, size, tag, domain))
     return;
   uint32_t number = tag >> BURSAR_CELL_SHIFT;
   struct bursar_site *site = &bursar_account.numbered[number];

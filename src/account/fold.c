@@ -63,17 +63,17 @@ void bursar_fold_after_fork(void) {
   __atomic_store_n(&folding, false, __ATOMIC_RELAXED);
 }
 
-static void keep_others_off(void) {
+void bursar_fold_keep_off(void) {
   __atomic_store_n(&folding, true, __ATOMIC_SEQ_CST);
   while (__atomic_load_n(&holders, __ATOMIC_SEQ_CST))
     sched_yield();
 }
 
-static void let_others_in(void) { __atomic_store_n(&folding, false, __ATOMIC_RELEASE); }
+void bursar_fold_let_in(void) { __atomic_store_n(&folding, false, __ATOMIC_RELEASE); }
 
 void bursar_fold_drain(void) {
-  keep_others_off();
-  let_others_in();
+  bursar_fold_keep_off();
+  bursar_fold_let_in();
 }
 
 uint32_t bursar_fold_where(uint32_t number, uint32_t generation) {
@@ -233,7 +233,7 @@ static uint32_t fold(void) {
   struct bursar_tally all = bursar_account_totals();
   struct scales scales = {scale_of((double)bursar_account_live()), scale_of((double)BURSAR_BOOKS->peak),
                           scale_of((double)all.alloc_bytes), scale_of((double)all.allocs)};
-  keep_others_off();
+  bursar_fold_keep_off();
   counts()->folding = 1;
   BURSAR_IN_ORDER();
   remember_past();
@@ -252,7 +252,7 @@ static uint32_t fold(void) {
   last_gone_bytes = ((size_t)counts()->sites + 1) * sizeof *gone_to;
   gone_to = NULL;
   bursar_fold_generation++;
-  let_others_in();
+  bursar_fold_let_in();
   bursar_account.provider.stacks_moved();
   return folded;
 }

@@ -24,6 +24,9 @@ void bursar_fold_if_full(void);
 /* Who does not hold the main GIL books what begins and ends between these two: no site moves meanwhile.  The first waits while sites are folded, which is rare; it must not be called between the two.  Any thread. */
 void bursar_fold_hold_off(void);
 void bursar_fold_let_go(void);
+/* Keeps them from it: nobody but the caller, who holds the main GIL and not the lock, is in the books until the second. */
+void bursar_fold_keep_off(void);
+void bursar_fold_let_in(void);
 /* Waits until whoever is between the two has been past the second.  Not between them. */
 void bursar_fold_drain(void);
 /* In a forked child.  Class F. */

@@ -422,6 +422,36 @@ void bursar_live_renumber(const uint32_t *numbers, uint32_t count) {
   unlock_odds();
 }
 
+static void rescope_leaf(uint32_t *leaf, const uint16_t *scopes, uint32_t count) {
+  unsigned char touched[LEAF_PAGES];
+  bursar_prim_resident(leaf, CELL_BYTES, touched);
+  for (uint32_t i = 0; (i = skip_empty(leaf, touched, i)) < BURSAR_LEAF_CELLS; i++) {
+    if (!leaf[i])
+      continue;
+    struct bursar_record record = decode(leaf + i);
+    if (record.scope && record.scope < count && scopes[record.scope])
+      leaf[i + 1] = (leaf[i + 1] & ((1u << SCOPE_SHIFT) - 1)) | (uint32_t)scopes[record.scope] << SCOPE_SHIFT;
+    i += record.size > 16 ? (uint32_t)((record.size + 15) / 16 - 1) : 0;
+  }
+}
+
+void bursar_live_rescope(const uint16_t *scopes, uint32_t count) {
+  for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next) {
+    rescope_leaf(leaf, scopes, count);
+    for (uint32_t i = 0; i < LARGE_RECORDS; i++) {
+      struct large *large = &larges(leaf)[i];
+      uint32_t scope = large->tag ? large->back >> SCOPE_SHIFT : 0;
+      if (scope && scope < count && scopes[scope])
+        large->back = (large->back & BACK_BITS) | (uint32_t)scopes[scope] << SCOPE_SHIFT;
+    }
+  }
+  lock_odds();
+  for (size_t i = 0; i < odd_slots; i++)
+    if (odds[i].address > 1 && odds[i].scope < count && scopes[odds[i].scope])
+      odds[i].scope = scopes[odds[i].scope];
+  unlock_odds();
+}
+
 void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, void *context), void *context) {
   for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next) {
     uintptr_t first = (uintptr_t)LINK(leaf)->index << BURSAR_LEAF_SHIFT;

@@ -63,6 +63,13 @@ static inline uint32_t *bursar_live_cell(const void *p) {
   return leaf ? leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1)) : NULL;
 }
 
+/* The two cells of a block that a scope is charged for, as one word: its upper half, what that says. */
+static inline uint64_t bursar_live_scoped(uint64_t size, uint32_t scope) {
+  return (uint64_t)scope << 48 | size << 38 | (uint64_t)62 << 32;
+}
+static inline uint64_t bursar_live_scoped_size(uint64_t entry) { return entry >> 38 & 1023; }
+static inline uint32_t bursar_live_scope(uint64_t entry) { return (uint32_t)(entry >> 48); }
+
 /* 0, or -1 where there is no address space.  Class N. */
 int bursar_live_init(void) __attribute__((warn_unused_result));
 /* Forgets every block and gives the memory back; the address space stays, and lookups go on finding nothing.  Class F. */
@@ -81,6 +88,8 @@ bool bursar_live_watch(const void *p);
 const void *bursar_live_in_the_way(const void *p, uint64_t size);
 /* The same, among large blocks alone: for whoever holds a large block at p and not the main GIL. */
 const void *bursar_live_large_in_the_way(const void *p);
+/* Writes scopes[n] for each block's scope n, where that is not 0.  Main GIL, and nobody else is in the books. */
+void bursar_live_rescope(const uint16_t *scopes, uint32_t count);
 /* Is a block booked here? */
 bool bursar_live_holds(const void *p);
 /* Writes numbers[n] for each block's number n, where that is not 0.  Main GIL; blocks that other threads free or take at that

@@ -104,6 +104,14 @@ void bursar_maps_renumber(const uint32_t *numbers, uint32_t count) {
   give_lock();
 }
 
+void bursar_maps_rescope(const uint16_t *scopes, uint32_t count) {
+  take_lock();
+  for (uint32_t i = 0; i < used; i++)
+    if (ranges[i].scope < count && scopes[ranges[i].scope])
+      ranges[i].scope = scopes[ranges[i].scope];
+  give_lock();
+}
+
 void bursar_maps_drop(void) {
   take_lock();
   used = 0;

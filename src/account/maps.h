@@ -23,6 +23,7 @@ bool bursar_maps_put(uintptr_t at, struct bursar_piece piece);
 bool bursar_maps_cut(uintptr_t at, uint64_t bytes, struct bursar_piece *out);
 /* As bursar_live_renumber, _drop and _after_fork. */
 void bursar_maps_renumber(const uint32_t *numbers, uint32_t count);
+void bursar_maps_rescope(const uint16_t *scopes, uint32_t count);
 void bursar_maps_drop(void);
 void bursar_maps_after_fork(void);
 

@@ -3,14 +3,18 @@
 #include <string.h>
 
 #include "account/account.h"
+#include "account/fold.h"
 #include "account/hot.h"
 #include "account/live.h"
 #include "account/lock.h"
+#include "account/maps.h"
 #include "account/stacks.h"
 #include "base/pool.h"
 #include "prim/prim.h"
 
-static uint32_t vacant;   /* slots given up, chained by `parent` */
+static uint32_t vacant;    /* slots given up, chained by `parent` */
+static uint32_t vacancies; /* so many */
+static uint32_t swept;     /* slots in use after the last sweep */
 static bool working;      /* there is room for the first of each */
 static uint64_t serial;   /* of the entry that began last */
 
@@ -67,7 +71,7 @@ uint32_t bursar_scopes_name(const char *text, size_t bytes) {
 
 int bursar_scopes_start(void) {
   static const char others[] = "(other scopes)";
-  vacant = 0;
+  vacant = vacancies = swept = 0;
   working = room(BURSAR_REGION_SCOPES, sizeof(struct bursar_scope));
   if (!working)
     return -1;
@@ -112,15 +116,26 @@ static void give_up(uint32_t slot) {
     }
     *scope = (struct bursar_scope){.state = BURSAR_SCOPE_VACANT, .parent = vacant};
     vacant = slot;
+    vacancies++;
     if (parent)
       slots()[parent].nested--;
     slot = parent;
   }
 }
 
+/* Entries whose last block ended in lane FREE, where nobody gives up slots. */
+static void sweep(void) {
+  for (uint32_t slot = 1; slot < counts()->scopes; slot++)
+    give_up(slot);
+  swept = counts()->scopes - vacancies; /* in use */
+}
+
 static uint32_t slot_new(void) {
+  if (!vacant && counts()->scopes >= 64 && counts()->scopes >= 2 * swept)
+    sweep();
   uint32_t slot = vacant;
   if (slot) {
+    vacancies--;
     vacant = slots()[slot].parent;
     return slot;
   }
@@ -133,6 +148,82 @@ static uint32_t slot_new(void) {
   return slot;
 }
 
+/* --- where slots run short ----------------------------------------------------------------------------------------------- */
+
+/* Takes an ended entry, in which no other is nested, out of those around it: what it holds is its name's business alone. */
+static void take_out(struct bursar_scope *scope) {
+  int64_t live = scope->live_bytes, free_live = load_signed(&scope->free_live_bytes);
+  if (scope->parent)
+    slots()[scope->parent].nested--;
+  for (uint32_t at = scope->parent; at; at = slots()[at].parent) {
+    slots()[at].live_bytes -= live;
+    slots()[at].free_live_bytes -= free_live;
+  }
+  scope->parent = 0;
+}
+
+/* Moves what an entry holds to its name's slot; the first of a name becomes that slot.  True where its own is given up. */
+static bool fold_into_name(uint32_t slot, uint16_t *into) {
+  struct bursar_scope *scope = &slots()[slot];
+  struct bursar_scope_name *name = &names()[scope->name];
+  take_out(scope);
+  if (!scope->inner) {
+    name->allocated_bytes += scope->allocated_bytes + scope->free_allocated_bytes;
+    name->allocations += scope->allocations + scope->free_allocations;
+  }
+  scope->allocated_bytes = scope->free_allocated_bytes = scope->allocations = scope->free_allocations = 0;
+  scope->inner = 1; /* counted above */
+  if (!name->slot) {
+    name->slot = slot;
+    scope->state = BURSAR_SCOPE_POOL;
+    scope->inner = 0;
+    return false;
+  }
+  struct bursar_scope *pool = &slots()[name->slot];
+  pool->live_bytes += scope->live_bytes;
+  pool->free_live_bytes += scope->free_live_bytes;
+  pool->blocks += scope->blocks;
+  pool->free_blocks += scope->free_blocks;
+  into[slot] = (uint16_t)name->slot;
+  scope->blocks = scope->free_blocks = 0;
+  give_up(slot);
+  return true;
+}
+
+/* Ended entries that still hold blocks are folded.  Between events, not under the lock. */
+static void fold_ended(void) {
+  uint32_t n = counts()->scopes, folded = 0, before;
+  uint16_t *into = bursar_pool_take(n * sizeof *into);
+  if (!into)
+    return;
+  bursar_fold_keep_off();
+  do { /* those in which others were nested come after these */
+    before = folded;
+    for (uint32_t slot = 1; slot < n; slot++)
+      if (slots()[slot].state == BURSAR_SCOPE_ENDED && !slots()[slot].nested)
+        folded += fold_into_name(slot, into);
+  } while (folded > before);
+  counts()->folded_scopes += folded;
+  if (folded) {
+    bursar_live_rescope(into, n);
+    bursar_maps_rescope(into, n);
+  }
+  bursar_fold_let_in();
+  bursar_pool_give(into, n * sizeof *into);
+}
+
+static bool full(void) {
+  bursar_lock_take();
+  uint32_t n = counts()->scopes;
+  bool full = !vacant && (n >= BURSAR_SCOPE_SLOTS || !room(BURSAR_REGION_SCOPES, (n + 1ull) * sizeof(struct bursar_scope)));
+  if (full) {
+    sweep();
+    full = !vacant;
+  }
+  bursar_lock_give();
+  return full;
+}
+
 static bool around(uint32_t slot, uint32_t name) {
   for (; slot; slot = slots()[slot].parent)
     if (slots()[slot].name == name)
@@ -143,6 +234,8 @@ static bool around(uint32_t slot, uint32_t name) {
 uint32_t bursar_scopes_enter(uint32_t name, uint32_t parent) {
   if (!working)
     return 0;
+  if (full())
+    fold_ended();
   bursar_lock_take();
   uint32_t slot = slot_new();
   if (slot) {
@@ -180,6 +273,10 @@ struct bursar_scope_facts bursar_scopes_end(uint32_t slot) {
   scope->state = BURSAR_SCOPE_ENDED;
   give_up(slot);
   bursar_lock_give();
+  /* Threads that were found in it look again. */
+  for (struct bursar_recent *recent = bursar_account.recents; recent; recent = recent->next)
+    if (recent->scope == slot)
+      recent->scope = 0, recent->context_ver = 0;
   return facts;
 }
 
@@ -214,6 +311,13 @@ void bursar_scopes_event(enum bursar_event_kind kind, uint32_t slot, uint32_t te
     counts()->events++;
   }
   bursar_lock_give();
+}
+
+uint64_t bursar_scopes_handle(uint32_t slot) { return slot ? slots()[slot].serial << 16 | slot : 0; }
+
+uint32_t bursar_scopes_slot(uint64_t handle) {
+  uint32_t slot = handle & (BURSAR_SCOPE_SLOTS - 1);
+  return slot && working && slot < counts()->scopes && load(&slots()[slot].serial) == handle >> 16 ? slot : 0;
 }
 
 /* --- charging ------------------------------------------------------------------------------------------------------------ */

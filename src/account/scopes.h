@@ -35,6 +35,9 @@ struct bursar_scope_facts {
 struct bursar_scope_facts bursar_scopes_end(uint32_t slot);
 /* Of the entry that has the slot now. */
 struct bursar_scope_facts bursar_scopes_read(uint32_t slot);
+/* For threads without the GIL, which do not hear of an entry's end: 0 where the slot is another's by now. */
+uint64_t bursar_scopes_handle(uint32_t slot);
+uint32_t bursar_scopes_slot(uint64_t handle);
 /* Notes an event. */
 void bursar_scopes_event(enum bursar_event_kind kind, uint32_t slot, uint32_t text);
 

@@ -205,7 +205,7 @@ def test_the_least_and_the_greatest_ledger(
 
 def test_no_ledger_is_left_where_the_books_cannot_be_opened(program: Program) -> None:
     done = program(
-        HEAD + "try: bursar.start(output='x.bursar', cap=3e6)\n"
+        HEAD + "try: bursar.start(output='x.bursar', cap=5e6)\n"
         "except TypeError: print(os.path.exists('x.bursar'))\n"
     )
     assert done.stdout == "False\n"
