@@ -39,11 +39,14 @@ STATES = {
     "off": "installed, never imported",
     "imported": "imported with its extension, never started",
     "exact": "the exact account is on",
+    "scoped": "the same inside a scope",
 }
+BOOKED_STATES = ("exact", "scoped")
 # The most that an event may cost in the state `exact`, in instructions; `off` and `imported` may cost exactly nothing.
 # Measured on 3.10 to 3.13 at most 170, 1576, 105, 216, 389 and 176; the rest is for another day's compiler. A frame of
 # 3.10 has its position in two places, which makes 2149 of `deep`.
 DEEP = 2375 if sys.version_info < (3, 11) else 1750
+SCOPED_MORE = 80  # for each block, at most
 BOUNDS: dict[str, float] = {"pair": 185, "deep": DEEP, "keep": 120, "moved": 240, "lines": 425, "calls": 195}
 
 # What to do comes on stdin, so that all runs start alike: an argument of another text is another path through dicts.
@@ -94,18 +97,20 @@ def calls(count):
 
 if state == "imported":
     import bursar._bursar
-elif state == "exact":
+elif state != "none" and state != "off":
     import bursar
     bursar.start(output=ledger)
+    if state == "scoped":
+        scope = bursar._bursar.Scope("it").__enter__()
 result = globals()[case](int(count))
-print(*bursar._bursar.counters()[2:4] if state == "exact" else (0, 0), flush=True)
+print(*bursar._bursar.counters()[2:4] if state in ("exact", "scoped") else (0, 0), flush=True)
 os._exit(0)
 """
 # Whose blocks are counted. What pymalloc's free costs depends, by a few instructions, on where in an arena the block
 # is, and that differs by state. malloc's does not, so that `off` and `imported` can be held to nothing at all; but its
 # realloc looks at the neighbours, which costs one instruction or two by state, up to 20 in newer C libraries, where a
 # hook would cost thirty.
-ALLOCATORS_OF = {"off": "malloc", "imported": "malloc", "exact": "pymalloc"}
+ALLOCATORS_OF = {"off": "malloc", "imported": "malloc", "exact": "pymalloc", "scoped": "pymalloc"}
 OFF_ERROR = {"moved": 3 if tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 40) else 25}
 # Two runs of one program differ by an instruction or two in all. What is added to an event, or to one of a thousand, is
 # 20 at least.
@@ -228,7 +233,7 @@ def measure(
     if shutil.which("valgrind") is None:
         raise RuntimeError("valgrind is not installed: install the system package 'valgrind'")
     cases, states = list(cases), list(states)
-    wanted = [(state, case) for state in states for case in cases if state == "exact" or case not in INEXACT]
+    wanted = [(state, case) for state in states for case in cases if state in BOOKED_STATES or case not in INEXACT]
     pairs = {(state, case): (Count(state, ALLOCATORS_OF[state], case, events),
                              Count("none", ALLOCATORS_OF[state], case, events)) for state, case in wanted}  # fmt: skip
     runs = {one for pair in pairs.values() for count in pair for one in (count, replace(count, events=2 * events))}

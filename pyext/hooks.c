@@ -3,6 +3,7 @@
 #include <string.h>
 #include "account/fold.h"
 #include "account/hot.h"
+#include "account/scopes.h"
 
 #include "anywhere.h"
 #include "frames.h"
@@ -59,15 +60,22 @@ static __attribute__((noinline)) void *book_rarity(void *p, size_t size, uint32_
   return p;
 }
 
-static inline __attribute__((always_inline)) void *book_at(void *p, size_t size, uint32_t tag, unsigned domain) {
-  if (BURSAR_UNLIKELY(!bursar_hot_alloc(p, size, tag, domain)))
+static inline __attribute__((always_inline)) void *book_at(void *p, size_t size, uint32_t tag, unsigned domain,
+                                                           bool scoped) {
+  if (BURSAR_UNLIKELY(!bursar_hot_alloc_in(p, size, tag, domain, scoped)))
     return book_rarity(p, size, tag, domain);
   return p;
 }
 
-static __attribute__((noinline)) void *book_near(void *p, size_t size, unsigned domain) {
+static inline __attribute__((always_inline)) void *near(void *p, size_t size, unsigned domain, bool scoped) {
   uint32_t tag = bursar_frames_tag_near(domain);
-  return BURSAR_LIKELY(tag) ? book_at(p, size, tag, domain) : book_slowly(p, size, domain);
+  return BURSAR_LIKELY(tag) ? book_at(p, size, tag, domain, scoped) : book_slowly(p, size, domain);
+}
+static __attribute__((noinline)) void *book_near(void *p, size_t size, unsigned domain) {
+  return near(p, size, domain, false);
+}
+static __attribute__((noinline)) void *book_near_scoped(void *p, size_t size, unsigned domain) {
+  return near(p, size, domain, true);
 }
 
 /* The context may have changed since the thread last allocated (a task's turn), and with it the scope.  Two sets of hooks, so
@@ -78,7 +86,9 @@ static inline __attribute__((always_inline)) void *book(void *p, size_t size, un
   if (scoped && BURSAR_UNLIKELY(bursar_scope_stale()))
     return book_slowly(p, size, domain);
   uint32_t tag = bursar_frames_tag_seen(domain);
-  return BURSAR_LIKELY(tag) ? book_at(p, size, tag, domain) : book_near(p, size, domain);
+  if (BURSAR_LIKELY(tag))
+    return book_at(p, size, tag, domain, scoped);
+  return scoped ? book_near_scoped(p, size, domain) : book_near(p, size, domain);
 }
 
 static inline __attribute__((always_inline)) void *guarded_malloc(size_t size, unsigned domain, bool scoped) {
@@ -103,9 +113,21 @@ static __attribute__((noinline)) void free_rarity(void *p, unsigned domain) {
   under[domain].free(under[domain].ctx, p);
 }
 
-static inline __attribute__((always_inline)) void hooked_free(void *p, unsigned domain) {
-  if (BURSAR_UNLIKELY(!bursar_hot_free(p, domain)))
+static __attribute__((noinline)) void free_emptied(void *p, unsigned domain, uint32_t scope) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  bursar_scopes_emptied(scope);
+  bursar_anywhere_inside = was;
+  under[domain].free(under[domain].ctx, p);
+}
+
+static inline __attribute__((always_inline)) void hooked_free(void *p, unsigned domain, bool scoped) {
+  uint32_t scope;
+  enum bursar_ended ended = bursar_hot_free_in(p, domain, scoped, &scope);
+  if (BURSAR_UNLIKELY(ended == BURSAR_NOT_ENDED))
     free_rarity(p, domain);
+  else if (scoped && BURSAR_UNLIKELY(ended == BURSAR_ENDED_EMPTY))
+    free_emptied(p, domain, scope);
   else
     under[domain].free(under[domain].ctx, p);
 }
@@ -143,15 +165,13 @@ static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_
     return book(under[domain].malloc(under[domain].ctx, size), size, domain, scoped);                                \
   }                                                                                                                  \
   static void *name##_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, domain, scoped); } \
-  static void *name##_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, domain, scoped); }
+  static void *name##_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, domain, scoped); }   \
+  static void name##_free(void *ctx, void *p) { hooked_free(p, domain, scoped); }
 HOOKS(obj, BURSAR_DOMAIN_OBJ, false)
 HOOKS(mem, BURSAR_DOMAIN_MEM, false)
 HOOKS(obj_scoped, BURSAR_DOMAIN_OBJ, true)
 HOOKS(mem_scoped, BURSAR_DOMAIN_MEM, true)
 #undef HOOKS
-
-static void obj_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_OBJ); }
-static void mem_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_MEM); }
 
 /* --- RAW, and everything once there are several GILs: any thread -------------------------------------------------------- */
 
@@ -237,8 +257,8 @@ static const PyMemAllocatorEx ours[BURSAR_DOMAINS_PYTHON] = {
 
 /* Once a scope was entered. */
 static const PyMemAllocatorEx ours_scoped[BURSAR_DOMAINS_PYTHON] = {
-    [BURSAR_DOMAIN_OBJ] = {NULL, obj_scoped_malloc, obj_scoped_calloc, obj_scoped_realloc, obj_free},
-    [BURSAR_DOMAIN_MEM] = {NULL, mem_scoped_malloc, mem_scoped_calloc, mem_scoped_realloc, mem_free},
+    [BURSAR_DOMAIN_OBJ] = {NULL, obj_scoped_malloc, obj_scoped_calloc, obj_scoped_realloc, obj_scoped_free},
+    [BURSAR_DOMAIN_MEM] = {NULL, mem_scoped_malloc, mem_scoped_calloc, mem_scoped_realloc, mem_scoped_free},
     [BURSAR_DOMAIN_RAW] = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free},
 };
 static bool scoped;

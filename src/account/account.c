@@ -98,8 +98,9 @@ static void fill_header(const struct bursar_settings *settings) {
 }
 
 /* What is booked inline: not what goes into a ring of last blocks, and not what a scope is charged for. */
-static void set_plain_limit(void) {
-  bursar_account.plain_limit = bursar_account.within > 1 || bursar_account.scope ? 0 : BURSAR_SMALL_MAX - 16;
+static void set_limits(void) {
+  bursar_account.scoped_limit = bursar_account.within > 1 ? 0 : BURSAR_SMALL_MAX - 16;
+  bursar_account.plain_limit = bursar_account.scope ? 0 : bursar_account.scoped_limit;
 }
 
 int bursar_account_start(const struct bursar_settings *settings, const struct bursar_provider *provider,
@@ -122,7 +123,7 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   if (account->within > BURSAR_RECENT_MAX)
     account->within = BURSAR_RECENT_MAX;
   account->scope = 0;
-  set_plain_limit();
+  set_limits();
   account->root = BURSAR_NODE_STARTUP;
   account->trigger = account->level = 0;
   account->last = NULL;
@@ -300,7 +301,7 @@ void bursar_account_forget_gil(struct bursar_recent *recent) {
 void bursar_account_scope_gil(uint32_t slot, uint64_t context_ver) {
   bursar_account.scope = slot;
   bursar_account.context_ver = context_ver;
-  set_plain_limit();
+  set_limits();
 }
 
 void bursar_account_switch_gil(struct bursar_recent *recent) {
@@ -468,30 +469,8 @@ static bool end_unseen(const void *block) {
   return true;
 }
 
-/* As bursar_hot_alloc, for a block that a scope is charged for. */
-static bool alloc_scoped(void *p, size_t size, uint32_t tag, unsigned domain) {
-  uint32_t *cell = size - 17 < BURSAR_SMALL_MAX - 16 && ((uintptr_t)p & 15) == 0 && bursar_account.within == 1
-                       ? bursar_live_cell(p)
-                       : NULL;
-  struct bursar_site *site = bursar_hot_site(tag);
-  uint64_t entry;
-  if (!cell || --bursar_account.countdown < 0)
-    return false;
-  memcpy(&entry, cell, sizeof entry);
-  if (entry || bursar_hot_stale(site))
-    return false;
-  entry = bursar_live_scoped(size, bursar_account.scope) | tag | BURSAR_CELL_SCOPED;
-  bursar_account.last = p;
-  bursar_hot_credit(site, (uint64_t)size << 32 | tag, size, domain);
-  memcpy(cell, &entry, sizeof entry);
-  bursar_scopes_charge_gil(bursar_account.scope, (int64_t)size, 1);
-  return true;
-}
-
 void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domain) {
   if (!bursar_account.active)
-    return;
-  if (bursar_account.scope && alloc_scoped(p, size, tag, domain))
     return;
   uint32_t number = tag >> BURSAR_CELL_SHIFT;
   struct bursar_site *site = &bursar_account.numbered[number];
@@ -501,7 +480,7 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
     return;
   if (bursar_hot_stale(site))
     bursar_journal_touch(site);
-  if (bursar_hot_alloc(p, size, tag, domain)) /* it was only the epoch, or the clock */
+  if (bursar_hot_alloc_in(p, size, tag, domain, true)) /* it was only the epoch, or the clock */
     return;
   while (end_unseen(bursar_live_in_the_way(p, size)))
     ;

@@ -47,6 +47,9 @@ struct bursar_account {
   int32_t countdown;    /* events until the clock is looked at */
   uint32_t within;      /* temporary: freed before so many more allocations of the thread */
   uint64_t plain_limit; /* sizes from 17 to 17 + this are booked inline */
+  uint64_t scoped_limit; /* the same inside a scope; there plain_limit is 0 */
+  struct bursar_scope *scopes; /* base of the region */
+  uint32_t scope;              /* of the thread at hand, as in its bursar_recent */
   bool active;          /* the books are open */
   /* From here on cold. */
   struct bursar_site *sites; /* base of the region */
@@ -56,7 +59,6 @@ struct bursar_account {
   int64_t level;             /* the total that trigger stands for: trigger = level - what lane FREE holds */
   uint64_t started_ns;
   uint64_t free_events;         /* of lane FREE, so that others see whether it moved */
-  uint32_t scope;               /* of the thread at hand, as in its bursar_recent */
   uint64_t context_ver;
   struct bursar_recent *recent; /* of the thread at hand */
   struct bursar_recent *recents;

@@ -20,9 +20,7 @@ static uint64_t serial;   /* of the entry that began last */
 
 static struct bursar_writer *writer(void) { return &bursar_account.writer; }
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
-static struct bursar_scope *slots(void) {
-  return (struct bursar_scope *)(void *)writer()->base[BURSAR_REGION_SCOPES];
-}
+static struct bursar_scope *slots(void) { return bursar_account.scopes; }
 static struct bursar_scope_name *names(void) {
   return (struct bursar_scope_name *)(void *)writer()->base[BURSAR_REGION_SCOPE_NAMES];
 }
@@ -72,6 +70,7 @@ uint32_t bursar_scopes_name(const char *text, size_t bytes) {
 int bursar_scopes_start(void) {
   static const char others[] = "(other scopes)";
   vacant = vacancies = swept = 0;
+  bursar_account.scopes = (struct bursar_scope *)(void *)writer()->base[BURSAR_REGION_SCOPES];
   working = room(BURSAR_REGION_SCOPES, sizeof(struct bursar_scope));
   if (!working)
     return -1;
@@ -322,32 +321,33 @@ uint32_t bursar_scopes_slot(uint64_t handle) {
 
 /* --- charging ------------------------------------------------------------------------------------------------------------ */
 
+void bursar_scopes_emptied(uint32_t slot) {
+  bursar_lock_take();
+  give_up(slot);
+  bursar_lock_give();
+}
+
+static bool stands(uint32_t slot) {
+  return working && slot < counts()->scopes && slots()[slot].state != BURSAR_SCOPE_VACANT;
+}
+
 void bursar_scopes_charge_gil(uint32_t slot, int64_t bytes, int blocks) {
-  struct bursar_scope *scope = &slots()[slot];
-  if (!working || slot >= counts()->scopes || scope->state == BURSAR_SCOPE_VACANT)
+  if (!stands(slot))
     return;
-  scope->blocks += blocks;
-  for (uint32_t at = slot; at; at = scope->parent) {
-    scope = &slots()[at];
-    scope->live_bytes += bytes;
-    if (blocks <= 0)
-      continue;
-    scope->allocated_bytes += (uint64_t)bytes;
-    scope->allocations++;
-    int64_t live = scope->live_bytes + load_signed(&scope->free_live_bytes);
-    if (live > (int64_t)scope->peak_bytes)
-      scope->peak_bytes = (uint64_t)live;
-  }
-  if (blocks < 0 && nothing_left(&slots()[slot])) {
-    bursar_lock_take();
-    give_up(slot);
-    bursar_lock_give();
+  if (blocks > 0) {
+    bursar_hot_charge(slot, (size_t)bytes);
+  } else if (blocks < 0) {
+    if (bursar_hot_discharge(slot, (size_t)-bytes))
+      bursar_scopes_emptied(slot);
+  } else {
+    for (uint32_t at = slot; at; at = slots()[at].parent)
+      slots()[at].live_bytes += bytes;
   }
 }
 
 void bursar_scopes_charge_free(uint32_t slot, int64_t bytes, int blocks) {
   struct bursar_scope *scope = &slots()[slot];
-  if (!working || slot >= counts()->scopes || scope->state == BURSAR_SCOPE_VACANT)
+  if (!stands(slot))
     return;
   __atomic_fetch_add(&scope->free_blocks, blocks, __ATOMIC_RELAXED);
   for (uint32_t at = slot; at; at = scope->parent) {

@@ -42,6 +42,8 @@ uint32_t bursar_scopes_slot(uint64_t handle);
 void bursar_scopes_event(enum bursar_event_kind kind, uint32_t slot, uint32_t text);
 
 /* A block of so many bytes begins, or ends: `blocks` is 1 or -1, or 0 for a piece of a mapping. */
+/* hot.h: an entry that has ended may hold nothing any more. */
+void bursar_scopes_emptied(uint32_t slot);
 void bursar_scopes_charge_gil(uint32_t slot, int64_t bytes, int blocks);
 void bursar_scopes_charge_free(uint32_t slot, int64_t bytes, int blocks);
 
