@@ -30,7 +30,7 @@ EXACT_CASES = [case for case in instructions.CASES if case not in instructions.I
 @pytest.fixture(scope="module")
 def added():
     """What bursar adds to an event, by state and case. Fails, and says so, where valgrind is missing."""
-    return instructions.measure(sys.executable)
+    return instructions.measure(sys.executable, states=("off", "imported", "exact", "scoped"))
 
 
 @pytest.mark.core
@@ -49,6 +49,15 @@ def test_exact_stays_within_its_bound(added, case):
     # A cost is believed only beside the events that it paid for.
     assert (work.booked_allocations, work.booked_frees) == pytest.approx(instructions.BOOKED[case], abs=0.01)
     assert 10 < work.instructions <= instructions.BOUNDS[case]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("case", instructions.CASES)
+def test_a_scope_costs_little_more(added, case):
+    work = added["scoped"][case]
+    assert (work.booked_allocations, work.booked_frees) == pytest.approx(instructions.BOOKED[case], abs=0.01)
+    most = instructions.BOUNDS[case] + instructions.SCOPED_MORE * work.booked_allocations
+    assert added["exact"][case].instructions + 20 < work.instructions <= most
 
 
 @pytest.mark.core
