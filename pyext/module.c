@@ -13,6 +13,7 @@
 #include "anywhere.h"
 #include "boot.h"
 #include "frames.h"
+#include "api.h"
 #include "hooks.h"
 #include "scope.h"
 #include "ledger/domains.h"
@@ -417,6 +418,7 @@ static PyMethodDef functions[] = {
 };
 
 static int fill(PyObject *module) {
+  bursar_api_publish();
   if (bursar_scope_add_type(module) != 0)
     return -1;
   PyObject *cap_max = PyLong_FromUnsignedLongLong(BURSAR_CAP_MAX);

@@ -78,6 +78,11 @@ static void unmapping(void *at, size_t bytes) {
   bursar_anywhere_inside = false;
 }
 
+void bursar_native_books_forget_map(void *at, size_t bytes) {
+  if (bursar_account.active)
+    unmapping(at, bytes);
+}
+
 /* A piece as a record: `watched` says whether the block ends with it. */
 static bool lift_map(void *at, size_t bytes, struct bursar_record *old) {
   struct bursar_piece piece;

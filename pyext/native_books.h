@@ -5,6 +5,7 @@
 #define BURSAR_PYEXT_NATIVE_BOOKS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Where there is no preload: writes the hooks into the modules that are loaded, and into those that will be. */
@@ -16,5 +17,8 @@ bool bursar_native_books_there(void);
 /* Listens to the domains of the mask (bits by enum bursar_domain), which must be there. */
 void bursar_native_books_open(uint32_t domains);
 void bursar_native_books_close(void);
+
+/* What is mapped there is not booked any more. */
+void bursar_native_books_forget_map(void *at, size_t bytes);
 
 #endif

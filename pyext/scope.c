@@ -20,7 +20,7 @@ typedef struct scope {
   bool events;
   uint32_t slot;  /* 0: counts nothing */
   uint32_t books; /* of which start of the books that slot is */
-  uint64_t started_ns;
+  uint32_t base; /* in_c.base before it was entered */
   struct bursar_scope_facts end; /* as it ended */
 } Scope;
 
@@ -42,6 +42,23 @@ static bool counts(const Scope *scope) {
 }
 
 /* What was begun in a scope may go on after its end (an executor's task): then it is the business of those around it. */
+/* Scopes that C code began in this thread, the innermost last; those below `base` are outside the scope of Python's that was
+ * entered last. */
+#define C_DEPTH 64u
+static __thread struct {
+  uint64_t handle[C_DEPTH], before[C_DEPTH]; /* bursar_anywhere_scope, when it began */
+  uint32_t depth, base;
+} in_c __attribute__((tls_model("initial-exec")));
+
+static uint32_t slot_in_c(void) {
+  for (uint32_t i = in_c.depth; i-- > in_c.base;) {
+    uint32_t slot = bursar_scopes_slot(in_c.handle[i]);
+    if (slot)
+      return slot;
+  }
+  return 0;
+}
+
 static uint32_t slot_of(const Scope *scope) {
   while (scope && !counts(scope))
     scope = scope->around;
@@ -57,7 +74,9 @@ static Scope *scope_here(void) {
 }
 
 void bursar_scope_follow(void) {
-  uint32_t slot = slot_of(scope_here());
+  uint32_t slot = slot_in_c();
+  if (!slot)
+    slot = slot_of(scope_here());
   bursar_account_scope_gil(slot, bursar_thread()->context_ver);
   bursar_anywhere_scope = bursar_scopes_handle(slot);
 }
@@ -113,6 +132,11 @@ static int index_of(PyObject *name, uint32_t *index) {
   return PyErr_Occurred() ? -1 : 0;
 }
 
+static void use(void) {
+  bursar_scope_used = true;
+  bursar_hooks_expect_scopes();
+}
+
 /* Makes it the scope of the running context. */
 static int set(Scope *self) {
   if (!current && !(current = PyContextVar_New("bursar_scope", NULL)))
@@ -120,8 +144,9 @@ static int set(Scope *self) {
   self->token = PyContextVar_Set(current, (PyObject *)self);
   if (!self->token)
     return -1;
-  bursar_scope_used = true;
-  bursar_hooks_expect_scopes();
+  self->base = in_c.base;
+  in_c.base = in_c.depth;
+  use();
   follow_now();
   return 0;
 }
@@ -135,6 +160,7 @@ static int unset(Scope *self) {
     return -1;
   }
   Py_CLEAR(self->token);
+  in_c.base = self->base;
   follow_now();
   return 0;
 }
@@ -152,10 +178,11 @@ static PyObject *scope_enter(Scope *self, PyObject *unused) {
   Scope *around = scope_here();
   self->around = (Scope *)Py_XNewRef((PyObject *)around);
   self->books = books_started;
-  self->slot = bursar_account.active ? bursar_scopes_enter(name, slot_of(around)) : 0;
+  uint32_t outer = slot_in_c();
+  self->slot = bursar_account.active ? bursar_scopes_enter(name, outer ? outer : slot_of(around)) : 0;
   self->state = OPEN;
   if (set(self) != 0) {
-    bursar_scopes_end(self->slot);
+    (void)bursar_scopes_end(self->slot);
     self->state = ENDED;
     return NULL;
   }
@@ -169,6 +196,7 @@ static void end(Scope *self) {
     if (self->events)
       bursar_scopes_event(BURSAR_EVENT_SCOPE_ENDED, self->slot, 0);
     self->end = bursar_scopes_end(self->slot);
+    bursar_scopes_look_again(self->slot);
   }
   self->state = ENDED;
 }
@@ -277,6 +305,55 @@ static void scope_dealloc(Scope *self) {
   Py_CLEAR(self->name);
   type->tp_free(self);
   Py_DECREF(type);
+}
+
+/* --- for C --------------------------------------------------------------------------------------------------------------------- */
+
+/* Who holds the GIL changes its hooks; a thread without it does not need to. */
+uint64_t bursar_scope_begin(const char *name, size_t bytes) {
+  if (bursar_anywhere_inside || !bursar_account.active || in_c.depth == C_DEPTH)
+    return 0;
+  bursar_anywhere_inside = true;
+  bool gil = bursar_holds_main_gil();
+  if (gil)
+    use();
+  if (gil)
+    follow_now();
+  uint32_t parent = slot_in_c();
+  if (!parent)
+    parent = bursar_scopes_slot(bursar_anywhere_scope);
+  uint32_t slot = gil ? bursar_scopes_enter(bursar_scopes_name(name, bytes), parent)
+                      : bursar_scopes_enter_free(bursar_scopes_name(name, bytes), parent);
+  uint64_t handle = bursar_scopes_handle(slot);
+  if (handle) {
+    in_c.before[in_c.depth] = bursar_anywhere_scope;
+    in_c.handle[in_c.depth++] = handle;
+    bursar_anywhere_scope = handle;
+  }
+  if (gil)
+    follow_now();
+  bursar_anywhere_inside = false;
+  return handle;
+}
+
+void bursar_scope_end(uint64_t handle) {
+  uint32_t at = in_c.depth;
+  while (at > in_c.base && in_c.handle[at - 1] != handle)
+    at--;
+  if (!handle || at == in_c.base || bursar_anywhere_inside)
+    return;
+  bursar_anywhere_inside = true;
+  bool gil = bursar_account.active && bursar_holds_main_gil();
+  while (in_c.depth >= at) {
+    uint32_t slot = bursar_scopes_slot(in_c.handle[--in_c.depth]);
+    (void)bursar_scopes_end(slot);
+    if (gil && slot)
+      bursar_scopes_look_again(slot);
+  }
+  bursar_anywhere_scope = in_c.before[in_c.depth];
+  if (gil)
+    follow_now();
+  bursar_anywhere_inside = false;
 }
 
 static PyMethodDef methods[] = {

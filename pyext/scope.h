@@ -18,6 +18,10 @@ static inline bool bursar_scope_moved(void) { return __builtin_expect(bursar_sco
 /* Looks at it.  The thread is at hand (bursar_frames_tag was called). */
 void bursar_scope_follow(void);
 
+/* C's scopes, of one thread.  Any thread.  A handle; 0 where nothing is counted. */
+uint64_t bursar_scope_begin(const char *name, size_t bytes);
+void bursar_scope_end(uint64_t handle);
+
 /* Adds the type.  0, or -1 with an exception. */
 int bursar_scope_add_type(PyObject *module);
 /* At the start of books. */

@@ -12,14 +12,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._books import start as start
     from ._books import stop as stop
+    from ._include import get_include as get_include
     from ._profile import profile as profile
     from ._track import track as track
     from ._usage import memory_usage as memory_usage
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "memory_usage", "profile", "start", "stop", "track"]
+__all__ = ["__version__", "get_include", "memory_usage", "profile", "start", "stop", "track"]
 
 _HOME = {
+    "get_include": "_include",
     "memory_usage": "_usage",
     "profile": "_profile",
     "start": "_books",

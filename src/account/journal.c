@@ -266,10 +266,30 @@ static void forget_sites(void) {
   counts()->lost_undos++;
 }
 
+/* No more records than these will there be: in an interval one for each record and each site that was made in it, which may
+ * have joined an older one, and at most one for each site that is left. */
+static uint64_t records_folded(const uint32_t *into, const struct bursar_past *past, uint32_t sites) {
+  static uint32_t made[BURSAR_TICKS_MAX];
+  unsigned half = counts()->journal;
+  uint32_t n = counts()->ticks[half], left = 0;
+  uint64_t sum = 0;
+  memset(made, 0, sizeof made);
+  for (uint32_t i = 0; i < sites; i++)
+    if (past[i].created != BURSAR_PAST_NONE) {
+      made[born(ticks(half), n, past[i].created)]++;
+      left += !into[i + 1];
+    }
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t end = i + 1 < n ? ticks(half)[i + 1].first_undo : counts()->undos[half];
+    uint64_t most = (uint64_t)(end - ticks(half)[i].first_undo) + made[i];
+    sum += most < left ? most : left;
+  }
+  return sum;
+}
+
 void bursar_journal_fold(const uint32_t *into, struct bursar_past *past, uint32_t sites) {
   uint32_t capacity = (uint32_t)(bursar_account.writer.limit[undo_region(0)] / sizeof(struct bursar_undo));
-  /* There may be more records then: one where a site was made that joined an older one. */
-  while ((uint64_t)counts()->undos[counts()->journal] + sites > capacity && thin_out())
+  while (records_folded(into, past, sites) > capacity && thin_out())
     ;
   unsigned from = counts()->journal, to = !from;
   size_t together = sites * sizeof(struct together), list = sites * sizeof(uint32_t),

@@ -231,10 +231,14 @@ static bool around(uint32_t slot, uint32_t name) {
 }
 
 uint32_t bursar_scopes_enter(uint32_t name, uint32_t parent) {
+  if (working && full())
+    fold_ended();
+  return bursar_scopes_enter_free(name, parent);
+}
+
+uint32_t bursar_scopes_enter_free(uint32_t name, uint32_t parent) {
   if (!working)
     return 0;
-  if (full())
-    fold_ended();
   bursar_lock_take();
   uint32_t slot = slot_new();
   if (slot) {
@@ -272,11 +276,13 @@ struct bursar_scope_facts bursar_scopes_end(uint32_t slot) {
   scope->state = BURSAR_SCOPE_ENDED;
   give_up(slot);
   bursar_lock_give();
-  /* Threads that were found in it look again. */
+  return facts;
+}
+
+void bursar_scopes_look_again(uint32_t slot) {
   for (struct bursar_recent *recent = bursar_account.recents; recent; recent = recent->next)
     if (recent->scope == slot)
       recent->scope = 0, recent->context_ver = 0;
-  return facts;
 }
 
 struct bursar_scope_facts bursar_scopes_read(uint32_t slot) {

@@ -26,13 +26,17 @@ void bursar_scopes_stop(void);
 uint32_t bursar_scopes_name(const char *text, size_t bytes);
 /* Begins an entry inside another (0: none).  0 where there is no slot left. */
 uint32_t bursar_scopes_enter(uint32_t name, uint32_t parent);
+/* The same without the GIL: nothing is folded to make room. */
+uint32_t bursar_scopes_enter_free(uint32_t name, uint32_t parent);
 struct bursar_scope_facts {
   int64_t live_bytes;
   uint64_t peak_bytes, allocated_bytes, allocations, time_ns;
   uint64_t serial; /* no two entries have the same */
 };
 /* Ends an entry, and says what it was then. */
-struct bursar_scope_facts bursar_scopes_end(uint32_t slot);
+struct bursar_scope_facts bursar_scopes_end(uint32_t slot); /* any thread */
+/* Threads that were found in an entry which has ended look again. */
+void bursar_scopes_look_again(uint32_t slot);
 /* Of the entry that has the slot now. */
 struct bursar_scope_facts bursar_scopes_read(uint32_t slot);
 /* For threads without the GIL, which do not hear of an entry's end: 0 where the slot is another's by now. */
