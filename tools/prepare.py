@@ -85,6 +85,8 @@ def is_there(probe: str) -> bool:
     kind, _, what = probe.partition(":")
     if kind == "command":
         return any(shutil.which(command) for command in what.split(","))
+    if kind == "library":
+        return any(glob.glob(f"{folder}/{what}*") for folder in ("/usr/lib", "/usr/lib64", "/usr/lib/*", "/usr/local/lib"))
     if probe == "python:headers":
         return Path(sysconfig.get_paths()["include"], "Python.h").exists()
     if probe == "python:venv":

@@ -1,6 +1,7 @@
 #include "native/native.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,6 +27,28 @@ static const struct bursar_native_books *books(void) {
 /* dlsym may allocate: until all are found, blocks come from early.c.  The first call is made before there are threads. */
 static bool resolving;
 
+/* Where malloc's own code is, of a library: what it maps is what it cuts its blocks from (jemalloc, mimalloc: the C library's
+ * own maps without being seen), and would count twice.  In the program itself it is not told apart from the rest of it. */
+static uintptr_t allocator_from, allocator_to;
+
+static int find_allocator(struct dl_phdr_info *module, size_t bytes, void *unused) {
+  uintptr_t malloc_at = (uintptr_t)originals()->malloc;
+  for (int i = 0; i < module->dlpi_phnum && module->dlpi_name && module->dlpi_name[0]; i++) {
+    const ElfW(Phdr) *segment = &module->dlpi_phdr[i];
+    uintptr_t from = module->dlpi_addr + segment->p_vaddr;
+    if (segment->p_type == PT_LOAD && malloc_at >= from && malloc_at < from + segment->p_memsz) {
+      allocator_from = from;
+      allocator_to = from + segment->p_memsz;
+      return 1;
+    }
+  }
+  return 0;
+}
+
+static bool is_allocators(const void *caller) {
+  return (uintptr_t)caller >= allocator_from && (uintptr_t)caller < allocator_to;
+}
+
 void bursar_native_resolve(void *(*find)(const char *name)) {
   struct bursar_native_originals found;
   if (resolving || originals()->malloc)
@@ -35,6 +58,7 @@ void bursar_native_resolve(void *(*find)(const char *name)) {
   BURSAR_NATIVE_HOOKS(FIND)
 #undef FIND
   *originals() = found;
+  (void)dl_iterate_phdr(find_allocator, NULL);
   resolving = false;
 }
 
@@ -151,7 +175,8 @@ void *bursar_native_mmap(void *at, size_t bytes, int access, int flags, int fd, 
     return bursar_prim_mmap(at, bytes, access, flags, fd, offset);
   if (flags & MAP_FIXED)
     unmapping(at, bytes);
-  return mapped(originals()->mmap(at, bytes, access, flags, fd, offset), bytes, access != PROT_NONE);
+  bool memory = access != PROT_NONE && !is_allocators(__builtin_return_address(0));
+  return mapped(originals()->mmap(at, bytes, access, flags, fd, offset), bytes, memory);
 }
 
 int bursar_native_munmap(void *at, size_t bytes) {
@@ -185,7 +210,8 @@ void *bursar_native_sbrk(intptr_t more) {
   if (more < 0)
     unmapping((char *)originals()->sbrk(0) + more, (size_t)-more);
   void *old = originals()->sbrk(more);
-  return mapped(old, (size_t)more, more > 0); /* -1 is MAP_FAILED too */
+  bool memory = more > 0 && !is_allocators(__builtin_return_address(0));
+  return mapped(old, (size_t)more, memory); /* -1 is MAP_FAILED too */
 }
 
 int bursar_native_brk(void *end) {

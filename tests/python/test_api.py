@@ -24,7 +24,7 @@ def test_nothing_is_loaded_before_it_is_asked_for(program: Program) -> None:
     )
     loaded, public = printed(done)
     assert loaded == ["bursar", "bursar._bursar"]
-    functions = ("memory_usage", "profile", "start", "stop", "track")
+    functions = ("get_include", "memory_usage", "profile", "start", "stop", "track")
     assert public == {"__version__": "str"} | dict.fromkeys(functions, "function")
 
 

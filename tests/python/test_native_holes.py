@@ -140,3 +140,62 @@ def test_over_other_allocators(keep: Keep, driver: Path, setting: str) -> None:
     )  # fmt: skip
     assert books.sum("kept", "live_bytes") == 100_033
     assert not books.sites("kept", "malloc") and not books.sites("kept", "python.raw")
+
+
+CPP = r"""
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <vector>
+struct alignas(256) Wide { char x[300]; };
+extern "C" int throws() {
+  try { std::vector<char> v; v.resize((size_t)1 << 62); } catch (const std::bad_alloc &) { return 1; } catch (...) {}
+  return 0;
+}
+extern "C" int refused() { volatile size_t most = SIZE_MAX / 4; return new (std::nothrow) char[most] == nullptr; }
+extern "C" void comes_and_goes() { delete[] new char[1000]; delete new int(5); delete new Wide; }
+extern "C" void *kept() { return new char[12345]; }
+extern "C" void *kept_wide() { return new Wide; }
+"""
+
+
+def test_a_cpp_program(keep: Keep, tmp_path: Path) -> None:
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    if not compiler:
+        pytest.skip("no C++ compiler to build the program with: install g++")
+    (tmp_path / "cpp.cc").write_text(CPP)
+    library = tmp_path / "cpp.so"
+    subprocess.run(
+        [*compiler.split(), "-std=c++17", "-O0", "-fno-builtin", "-shared", "-fPIC", "-o", library, tmp_path / "cpp.cc"], check=True
+    )
+    books = keep(
+        f"import ctypes\nd = ctypes.PyDLL({str(library)!r})\n"
+        "d.kept.restype = d.kept_wide.restype = ctypes.c_void_p\n"
+        "assert d.throws() == 1 and d.refused() == 1  # @throws\n"
+        "d.comes_and_goes()  # @comes\n"
+        "p = d.kept()  # @kept\n"
+        "q = d.kept_wide()  # @wide\n",
+        "--domains", "malloc,mmap",
+    )  # fmt: skip
+    assert books.sum("kept", "live_bytes", "malloc") == 12345
+    assert books.sum("wide", "live_bytes", "malloc") == 512  # whole alignments
+    assert books.sum("comes", "allocated_bytes", "malloc") == 1000 + 4 + 512
+    assert [books.sum(mark, "live_bytes", "malloc") for mark in ("comes", "throws")] == [0, 0]
+
+
+def test_another_malloc_is_not_counted_twice(keep: Keep, driver: Path) -> None:
+    """jemalloc's blocks are counted, what it maps to cut them from is not."""
+    found = [*Path("/usr/lib").glob("*/libjemalloc.so*"), *Path("/usr/lib").glob("libjemalloc.so*")]
+    if not found:
+        pytest.skip("no jemalloc: install libjemalloc2")
+    books = keep(
+        head(driver) + "driver.made_here.restype = ctypes.c_void_p\n"
+        "driver.made_here.argtypes = [ctypes.c_size_t]\n"
+        "assert 'jemalloc' in open('/proc/self/maps').read() and 'jemalloc' in os.environ['LD_PRELOAD']\n"
+        "held = ctypes.PyDLL(driver._name)\n"
+        "held.made_here.restype, held.made_here.argtypes = ctypes.c_void_p, [ctypes.c_size_t]\n"
+        "kept = [held.made_here(10_000_000) for _ in range(3)]  # @kept\n",
+        "--domains", "malloc,mmap", env={**os.environ, "LD_PRELOAD": str(found[0])},
+    )  # fmt: skip
+    assert books.sum("kept", "live_bytes", "malloc") == 30_000_000
+    assert domain(books, "mmap", "live_bytes") < 8 << 20  # arenas of Python's
