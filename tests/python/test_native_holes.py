@@ -180,7 +180,8 @@ def test_a_cpp_program(keep: Keep, tmp_path: Path) -> None:
     assert books.sum("kept", "live_bytes", "malloc") == 12345
     assert books.sum("wide", "live_bytes", "malloc") == 512  # whole alignments
     assert books.sum("comes", "allocated_bytes", "malloc") == 1000 + 4 + 512
-    assert [books.sum(mark, "live_bytes", "malloc") for mark in ("comes", "throws")] == [0, 0]
+    assert books.sum("comes", "live_bytes", "malloc") == 0
+    assert books.sum("throws", "live_bytes", "malloc") < 1000  # the unwinder's own few words
 
 
 def test_another_malloc_is_not_counted_twice(keep: Keep, driver: Path) -> None:
