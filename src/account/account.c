@@ -8,8 +8,10 @@
 #include "account/fold.h"
 #include "account/hot.h"
 #include "account/journal.h"
+#include "account/lanes.h"
 #include "account/lock.h"
 #include "account/maps.h"
+#include "account/sample.h"
 #include "account/scopes.h"
 #include "account/stacks.h"
 #include "base/pool.h"
@@ -58,11 +60,24 @@ uint64_t bursar_account_live_of(unsigned domain) {
   return glance(&books->gil[domain].alloc_bytes) + glance(&books->free_lane[domain].alloc_bytes) - gone;
 }
 
+/* Mappings are booked exactly in every mode; all else is counted by threads in lanes of their own, in others than exact. */
+static void add_lanes(unsigned domain, struct bursar_tally *all) {
+  struct bursar_tally lanes = bursar_lanes_sum(domain);
+  all->alloc_bytes += lanes.alloc_bytes;
+  all->allocs += lanes.allocs;
+  all->free_bytes += lanes.free_bytes;
+  all->frees += lanes.frees;
+}
+
 struct bursar_tally bursar_account_totals(void) {
   const struct bursar_books *books = BURSAR_BOOKS;
   struct bursar_tally all = {0};
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     const struct bursar_tally *parts[] = {&books->gil[domain], &books->free_lane[domain], &books->remote[domain]};
+    if (bursar_account.mode != BURSAR_MODE_EXACT && domain != BURSAR_DOMAIN_MMAP) {
+      add_lanes(domain, &all);
+      continue;
+    }
     for (unsigned i = 0; i < 3; i++) {
       all.alloc_bytes += glance(&parts[i]->alloc_bytes);
       all.allocs += glance(&parts[i]->allocs);
@@ -80,7 +95,7 @@ static void fill_header(const struct bursar_settings *settings) {
   struct bursar_identity identity;
   memset(&identity, 0, sizeof identity);
   (void)bursar_prim_identity(0, &identity);
-  header->mode = BURSAR_MODE_EXACT;
+  header->mode = bursar_account.mode;
   header->python = settings->python_hex;
   header->pid = (uint32_t)getpid();
   header->uid = (uint32_t)getuid();
@@ -103,6 +118,24 @@ static void set_limits(void) {
   bursar_account.plain_limit = bursar_account.scope ? 0 : bursar_account.scoped_limit;
 }
 
+/* What a mode has beside the account itself.  0, or a status with an error. */
+static int start_mode(const struct bursar_settings *settings, struct bursar_error *error) {
+  if (bursar_account.mode == BURSAR_MODE_EXACT)
+    return 0;
+  int status = bursar_lanes_open(&bursar_account.writer, error);
+  if (status != 0 || bursar_account.mode != BURSAR_MODE_SAMPLE)
+    return status;
+  bursar_account.writer.header->interval = settings->interval ? settings->interval : BURSAR_SAMPLE_INTERVAL;
+  if (bursar_sample_start(settings->interval, settings->seed) != 0)
+    return bursar_error_set(error, BURSAR_FAILED, "no address space for the table of samples (ulimit -v): raise it");
+  return 0;
+}
+
+static void stop_mode(void) {
+  bursar_sample_stop();
+  bursar_writer_drop_lanes(&bursar_account.writer);
+}
+
 int bursar_account_start(const struct bursar_settings *settings, const struct bursar_provider *provider,
                          struct bursar_error *error) {
   struct bursar_account *account = &bursar_account;
@@ -114,7 +147,10 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   if (bursar_live_init() != 0)
     return bursar_error_set(error, BURSAR_FAILED,
                             "no address space for the table of live blocks (ulimit -v): raise it");
-  int status = bursar_writer_open(&account->writer, settings->path, settings->cap, BURSAR_BOOKS, error);
+  account->mode = (uint8_t)(settings->mode ? settings->mode : BURSAR_MODE_EXACT);
+  int status = account->mode == BURSAR_MODE_SAMPLE
+                   ? bursar_writer_open_sampling(&account->writer, settings->path, settings->cap, BURSAR_BOOKS, error)
+                   : bursar_writer_open(&account->writer, settings->path, settings->cap, BURSAR_BOOKS, error);
   if (status != 0)
     return status;
   account->provider = *provider;
@@ -141,6 +177,12 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
                             "no room for the ledger %s: free some disk space or choose another place with -o",
                             settings->path);
   }
+  status = start_mode(settings, error);
+  if (status != 0) {
+    bursar_stacks_stop();
+    bursar_writer_close(&account->writer);
+    return status;
+  }
   account->provider.stacks_moved();
   account->active = true;
   bursar_account_phase((enum bursar_phase)settings->phase);
@@ -157,6 +199,7 @@ void bursar_account_stop(enum bursar_state state) {
   __atomic_store_n(&counts()->state, state, __ATOMIC_RELEASE);
   /* Frees find nothing from here on, allocations find no stack: the hooks pass everything through. */
   account->provider.stacks_moved();
+  stop_mode();
   bursar_live_drop();
   bursar_maps_drop();
   bursar_stacks_stop();
@@ -168,12 +211,15 @@ void bursar_account_abandon(void) {
   bursar_maps_after_fork();
   bursar_fold_after_fork();
   bursar_lock_after_fork();
+  bursar_lanes_after_fork();
+  bursar_sample_after_fork();
   bool was = bursar_account.active;
   bursar_account.active = false;
   bursar_writer_close(&bursar_account.writer);
   bursar_account.sites = bursar_account.numbered = NULL;
   if (was) {
     bursar_account.provider.stacks_moved();
+    bursar_sample_stop();
     bursar_live_drop();
     bursar_maps_drop();
     bursar_stacks_stop();

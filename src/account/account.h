@@ -51,6 +51,7 @@ struct bursar_account {
   struct bursar_scope *scopes; /* base of the region */
   uint32_t scope;              /* of the thread at hand, as in its bursar_recent */
   bool active;          /* the books are open */
+  uint8_t mode;         /* enum bursar_mode */
   /* From here on cold. */
   struct bursar_site *sites; /* base of the region */
   bool remote_any;           /* some facts have remote frees; set by any thread, never taken back */
@@ -88,6 +89,9 @@ struct bursar_settings {
   const char *python_version;
   uint32_t parent_pid;
   uint32_t domains; /* those that are listened to, a bit each */
+  uint32_t mode;     /* enum bursar_mode; 0: exact */
+  uint32_t interval; /* mode sample, for tests: see bursar_sample_start */
+  uint64_t seed;
 };
 
 /* Opens the books.  The hooks are installed after a first success (the live table must be there).  Main GIL.  Class N. */

@@ -7,6 +7,7 @@
 #include "account/hot.h"
 #include "account/journal.h"
 #include "account/maps.h"
+#include "account/sample.h"
 #include "account/stacks.h"
 #include "base/pool.h"
 
@@ -139,6 +140,8 @@ static void merge(uint32_t from, uint32_t into) {
   b->peak_blocks = blocks > UINT32_MAX ? UINT32_MAX : (uint32_t)blocks;
   b->temporaries += a->temporaries;
   counts()->folded_allocs += a->allocs;
+  if (bursar_account.mode == BURSAR_MODE_SAMPLE)
+    bursar_sample_merge(from, into);
   /* Other threads may be adding to these. */
   struct bursar_site_facts *gone = &facts()[from], *kept = &facts()[into];
   __atomic_fetch_add(&kept->remote_free_bytes, __atomic_load_n(&gone->remote_free_bytes, __ATOMIC_RELAXED),
@@ -242,6 +245,7 @@ static uint32_t fold(void) {
   bursar_journal_fold(gone_to, past, counts()->sites);
   bursar_live_renumber(gone_to, counts()->sites + 1); /* live blocks name the sites that charged them */
   bursar_maps_renumber(gone_to, counts()->sites + 1);
+  bursar_sample_renumber(gone_to, counts()->sites + 1);
   compact_nodes();
   bursar_stacks_rebuild();
   counts()->folded_sites += folded;

@@ -4,6 +4,7 @@
 
 #include "account/account.h"
 #include "account/hot.h"
+#include "account/sample.h"
 #include "base/pool.h"
 
 #define STRING_MAX 4096u
@@ -187,7 +188,9 @@ static uint32_t site_place(void) {
     return vacant_from;
   }
   if (!room(BURSAR_REGION_SITES, ((uint64_t)index + 1) * sizeof(struct bursar_site)) ||
-      !room(BURSAR_REGION_SITE_FACTS, ((uint64_t)index + 1) * sizeof(struct bursar_site_facts)))
+      !room(BURSAR_REGION_SITE_FACTS, ((uint64_t)index + 1) * sizeof(struct bursar_site_facts)) ||
+      (bursar_account.mode == BURSAR_MODE_SAMPLE &&
+       !room(BURSAR_REGION_ESTIMATES, ((uint64_t)index + 1) * sizeof(struct bursar_estimate))))
     return UINT32_MAX;
   return index;
 }
@@ -202,6 +205,8 @@ static uint32_t site_add(uint32_t node, unsigned domain, enum bursar_lane lane) 
   bursar_account.sites[index] =
       (struct bursar_site){.epoch = index < BURSAR_SITE_FIRST ? UINT64_MAX : lane ? BURSAR_EPOCH_FREE : 0,
                            .tick = (uint32_t)BURSAR_BOOKS->tick};
+  if (bursar_account.mode == BURSAR_MODE_SAMPLE)
+    bursar_sample_clear(index);
   BURSAR_IN_ORDER();
   if (index == counts()->sites)
     __atomic_store_n(&counts()->sites, index + 1, __ATOMIC_RELAXED); /* threads without the GIL look at it */
@@ -275,6 +280,8 @@ void bursar_stacks_room_ahead(void) {
   (void)room(BURSAR_REGION_NODES, ((uint64_t)counts()->nodes + 1024) * sizeof(struct bursar_node));
   (void)room(BURSAR_REGION_SITES, ((uint64_t)counts()->sites + 256) * sizeof(struct bursar_site));
   (void)room(BURSAR_REGION_SITE_FACTS, ((uint64_t)counts()->sites + 256) * sizeof(struct bursar_site_facts));
+  if (bursar_account.mode == BURSAR_MODE_SAMPLE)
+    (void)room(BURSAR_REGION_ESTIMATES, ((uint64_t)counts()->sites + 256) * sizeof(struct bursar_estimate));
 }
 
 int bursar_stacks_start(void) {

@@ -1,7 +1,7 @@
 /* layout.h: the bytes of a ledger file, version 2.  FORMAT.md draws it.
  *
  * Glossary
- *   extent   the unit in which the file grows; extent 0 holds the five head pages, every other extent belongs to one
+ *   extent   the unit in which the file grows; extent 0 holds the head pages, every other extent belongs to one
  *            region, and the k-th extent of a region holds the region's bytes [k * extent_bytes, (k + 1) * extent_bytes)
  *   region   one growing array: strings, codes, nodes, sites, site facts, two halves of the journal
  *   lane     how a counter is written: lane GIL by plain adds of whoever holds the main interpreter's GIL,
@@ -38,6 +38,7 @@
 #define BURSAR_AT_BOOKS 8192u
 #define BURSAR_AT_COUNTS 12288u
 #define BURSAR_AT_DIRECTORY 16384u
+#define BURSAR_AT_LANES 32768u /* BURSAR_LANES of struct bursar_thread_lane, to the extent's end; modes sample and count */
 
 enum bursar_region {
   BURSAR_REGION_NONE = 0,
@@ -53,7 +54,8 @@ enum bursar_region {
   BURSAR_REGION_SCOPE_NAMES = 10, /* struct bursar_scope_name */
   BURSAR_REGION_SCOPES = 11,      /* struct bursar_scope; the first is none */
   BURSAR_REGION_EVENTS = 12,      /* struct bursar_event, a ring */
-  BURSAR_REGION_COUNT = 13
+  BURSAR_REGION_ESTIMATES = 13,   /* struct bursar_estimate, same index as the site; mode sample alone */
+  BURSAR_REGION_COUNT = 14
 };
 
 enum bursar_domain {
@@ -101,7 +103,7 @@ struct bursar_header { /* at BURSAR_AT_HEADER */
   char python_version[32];
   char bursar_version[32];
   uint32_t domains; /* a bit for each enum bursar_domain: those that were listened to */
-  uint32_t reserved;
+  uint32_t interval; /* mode sample: one point each so many bytes, on average */
 };
 
 /* What an allocation adds on one side and a free on the other: live = allocated - freed. */
@@ -133,6 +135,7 @@ struct bursar_books { /* at BURSAR_AT_BOOKS */
   struct bursar_tally remote[BURSAR_DOMAIN_COUNT]; /* frees of lane GIL's blocks made outside the GIL; allocs unused */
   uint64_t peak_free_bytes[BURSAR_DOMAIN_COUNT];   /* what lane FREE held at the peak */
   uint64_t peak_free_blocks[BURSAR_DOMAIN_COUNT];
+  uint64_t domain_peak[BURSAR_DOMAIN_COUNT]; /* mode count: the greatest that each domain held by itself */
 };
 
 enum bursar_phase { BURSAR_PHASE_STARTUP = 0, BURSAR_PHASE_MAIN = 1, BURSAR_PHASE_EXIT = 2 };
@@ -165,6 +168,7 @@ struct bursar_counts { /* at BURSAR_AT_COUNTS */
   uint32_t scopes;        /* slots that have been used, the first included */
   uint64_t events;        /* so many have been noted; the last of them are in the ring */
   uint64_t folded_scopes; /* entries whose blocks were charged to their name, and scopes whose name found no room */
+  uint64_t lost_samples;  /* mode sample: blocks that were chosen, and for which there was no memory */
 };
 
 /* The directory page: one byte an extent, enum bursar_region; entry 0 is extent 0's and is 0. */
@@ -297,6 +301,46 @@ struct bursar_event {
   uint64_t bytes; /* began: 0; ended: its peak; note: what it held */
   uint32_t text;  /* string */
   uint32_t slot;
+};
+
+/* What one thread counted, in the modes sample and count: plain adds of its own, so that the sums over all lanes are exact.
+ * Lane 0 belongs to all threads for which there is no other.  Some of it is for mode count alone: what each domain and all
+ * together held at most since the lane was last brought together with the others (`synced`). */
+struct bursar_thread_lane {
+  uint64_t allocs[BURSAR_DOMAIN_COUNT];
+  uint64_t frees[BURSAR_DOMAIN_COUNT];
+  uint64_t alloc_bytes[BURSAR_DOMAIN_COUNT];
+  uint64_t free_bytes[BURSAR_DOMAIN_COUNT]; /* mode count */
+  int64_t high[BURSAR_DOMAIN_COUNT];        /* greatest alloc_bytes - free_bytes since then; likewise below */
+  int64_t synced[BURSAR_DOMAIN_COUNT];      /* alloc_bytes - free_bytes at that time */
+  int64_t at_high[BURSAR_DOMAIN_COUNT];     /* what the domains held at total_high */
+  int64_t total;                            /* over all domains */
+  int64_t total_high;
+  int64_t total_synced;
+  int64_t above, below; /* where total leaves these, the lane is brought together with the others */
+  uint64_t reserved[17];
+};
+#define BURSAR_LANES 64u
+
+/* What a site of mode sample stands for, beside struct bursar_site, whose bytes are the sums of the samples' weights and whose
+ * counts are samples.  Blocks and bytes are estimates without bias; a variance is that of an estimate, likewise.  `peak_*` hold
+ * where peak_epoch is books.peak_epoch, `end_*` where end_tick is the low word of counts.end_tick; else live_* did then. */
+struct bursar_estimate {
+  double live_blocks;
+  double live_variance; /* of the bytes */
+  double live_blocks_variance;
+  double allocs;
+  double alloc_variance;
+  double allocs_variance;
+  double peak_blocks;
+  double peak_variance;
+  double peak_blocks_variance;
+  double end_blocks;
+  double end_variance;
+  double end_blocks_variance;
+  uint64_t peak_epoch;
+  uint32_t end_tick;
+  uint32_t live_samples;
 };
 
 struct bursar_undo {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "ledger/place.h"
+#include "ledger/tallies.h"
 #include "prim/prim.h"
 
 /* A ledger may be larger on disk (a sparse or hostile file); no more than this is ever copied. */
@@ -38,6 +39,8 @@ struct opening {
   ino_t inode;
   struct head head;
   struct bursar_books books_before;
+  struct bursar_thread_lane lanes[BURSAR_LANES];
+  bool lanes_whole;
   uint64_t copied;
   struct bursar_reader *reader;
   struct bursar_error *error;
@@ -207,6 +210,23 @@ static int copy_sites(struct opening *o) {
   if (status == 0)
     status = ensure_items(o, &reader->facts, &reader->sites, BURSAR_SITE_FIRST, sizeof *reader->facts);
   return status;
+}
+
+/* What threads counted beside the sites; estimates for as many sites as there are. */
+static int copy_tallies(struct opening *o) {
+  struct bursar_reader *reader = o->reader;
+  uint32_t mode = reader->header.mode, have = 0;
+  if (mode != BURSAR_MODE_SAMPLE && mode != BURSAR_MODE_COUNT)
+    return 0;
+  ssize_t got = read_at(o->fd, o->lanes, sizeof o->lanes, BURSAR_AT_LANES);
+  if (got < 0)
+    return bursar_error_set(o->error, BURSAR_FAILED, "cannot read %s: %s", o->name, strerror((int)-got));
+  o->lanes_whole = got == (ssize_t)sizeof o->lanes;
+  if (mode == BURSAR_MODE_COUNT)
+    return 0;
+  int status = copy_items(o, BURSAR_REGION_ESTIMATES, reader->sites, sizeof *reader->estimate, "estimates",
+                          &reader->estimate, &have);
+  return status == 0 ? ensure_items(o, &reader->estimate, &have, reader->sites, sizeof *reader->estimate) : status;
 }
 
 static int copy_names(struct opening *o) {
@@ -584,6 +604,8 @@ static int copy_settled(struct opening *o) {
     o->books_before = o->head.books;
     int status = copy_sites(o);
     if (status == 0)
+      status = copy_tallies(o);
+    if (status == 0)
       status = read_head(o);
     if (status == 0)
       status = check_header(o);
@@ -600,8 +622,10 @@ static int copy_settled(struct opening *o) {
       return 0;
     free(reader->site);
     free(reader->facts);
+    free(reader->estimate);
     reader->site = NULL;
     reader->facts = NULL;
+    reader->estimate = NULL;
     reader->moved_events = reader->moved_bytes = 0;
     reader->note_count = notes;
     o->copied = 0;
@@ -629,6 +653,47 @@ static int read_all(struct opening *o) {
   return status;
 }
 
+/* Mode count knows domains alone: each is one site, without a stack. */
+static void take_counted(struct bursar_reader *reader, uint64_t apart) {
+  struct bursar_books *books = &reader->books;
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    struct bursar_tally tally = reader->counted[domain];
+    if (tally.free_bytes > tally.alloc_bytes) {
+      reader->freed_before += tally.free_bytes - tally.alloc_bytes;
+      tally.free_bytes = tally.alloc_bytes;
+    }
+    if (tally.frees > tally.allocs)
+      tally.frees = tally.allocs;
+    books->gil[domain] = (struct bursar_tally){0};
+    books->free_lane[domain] = tally;
+    reader->site[domain] = (struct bursar_site){.alloc_bytes = tally.alloc_bytes,
+                                                .allocs = tally.allocs,
+                                                .free_bytes = tally.free_bytes,
+                                                .frees = tally.frees};
+  }
+  books->free_high = books->peak + apart;
+}
+
+static void check_tallies(struct opening *o) {
+  struct bursar_reader *reader = o->reader;
+  uint32_t mode = reader->header.mode;
+  if (mode != BURSAR_MODE_SAMPLE && mode != BURSAR_MODE_COUNT)
+    return;
+  reader->counted_known = o->lanes_whole && bursar_tallies_sum(o->lanes, reader->counted);
+  if (!reader->counted_known)
+    note(reader, "what threads counted is damaged: the numbers of all allocations and frees are not known");
+  if (mode == BURSAR_MODE_COUNT && reader->counted_known)
+    take_counted(reader, bursar_tallies_peaks(o->lanes, &reader->books));
+  if (mode == BURSAR_MODE_COUNT)
+    return;
+  uint32_t damaged = bursar_tallies_check(reader->estimate, reader->sites);
+  if (damaged)
+    note(reader, "%u of %u estimates are damaged and left out", damaged, reader->sites);
+  if (reader->counts.lost_samples)
+    note(reader, "%llu samples found no memory: what is live is estimated too low",
+         (unsigned long long)reader->counts.lost_samples);
+}
+
 static int check_all(struct opening *o) {
   struct bursar_reader *reader = o->reader;
   reader->counts = o->head.counts;
@@ -636,6 +701,7 @@ static int check_all(struct opening *o) {
   int status = check_nodes(o);
   if (status != 0)
     return status;
+  check_tallies(o);
   check_sites(reader);
   check_journal(reader, o->books_before.tick);
   work_out_totals(reader);
@@ -720,6 +786,7 @@ void bursar_reader_free(struct bursar_reader *reader) {
   free(reader->node);
   free(reader->site);
   free(reader->facts);
+  free(reader->estimate);
   free(reader->tick);
   free(reader->undo);
   free(reader);

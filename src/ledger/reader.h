@@ -49,6 +49,7 @@ struct bursar_reader {
   struct bursar_site *site;
   struct bursar_site_facts *facts;
   uint32_t sites; /* at least BURSAR_SITE_FIRST */
+  struct bursar_estimate *estimate; /* by site; NULL unless the mode is sample */
   struct bursar_tick *tick;
   uint32_t ticks;
   struct bursar_undo *undo;
@@ -60,6 +61,12 @@ struct bursar_reader {
   uint64_t moved_bytes;     /* what those events allocated and freed, added up */
   uint64_t unmatched_bytes; /* |sum of sites - totals| of live bytes after completion; 0 when the books agree */
   bool completed_event;
+
+  /* Modes sample and count: what all threads counted, exactly.  In mode count the totals, the books and the first sites hold
+   * it too, with frees cut at what was allocated. */
+  struct bursar_tally counted[BURSAR_DOMAIN_COUNT];
+  bool counted_known;
+  uint64_t freed_before; /* mode count: bytes that were freed beyond what was allocated: blocks from before the books */
 
   uint32_t note_count;
   char note[BURSAR_READER_NOTES][BURSAR_READER_NOTE]; /* one line each, printable */

@@ -17,10 +17,20 @@ static const unsigned char shares[BURSAR_REGION_COUNT] = {
     [BURSAR_REGION_SCOPE_NAMES] = 2, [BURSAR_REGION_SCOPES] = 3, [BURSAR_REGION_EVENTS] = 1,
 };
 
-static uint64_t region_limit(unsigned region, uint64_t cap, uint32_t extent) {
+/* Samples have few sites, and each has an estimate beside it: room for as many of one as of the other. */
+static const unsigned char shares_sampling[BURSAR_REGION_COUNT] = {
+    [BURSAR_REGION_STRINGS] = 4,    [BURSAR_REGION_CODES] = 4,      [BURSAR_REGION_NODES] = 10,
+    [BURSAR_REGION_SITES] = 8,      [BURSAR_REGION_SITE_FACTS] = 6, [BURSAR_REGION_UNDO_A] = 2,
+    [BURSAR_REGION_UNDO_B] = 2,     [BURSAR_REGION_ESTIMATES] = 14, [BURSAR_REGION_SCOPE_NAMES] = 2,
+    [BURSAR_REGION_SCOPES] = 3,     [BURSAR_REGION_EVENTS] = 1,
+};
+
+static uint64_t region_limit(unsigned region, uint64_t cap, uint32_t extent, const unsigned char *of) {
   if (region == BURSAR_REGION_TICKS_A || region == BURSAR_REGION_TICKS_B)
     return (BURSAR_TICKS_MAX * sizeof(struct bursar_tick) + extent - 1) / extent * extent;
-  uint64_t limit = cap / 64 * shares[region];
+  uint64_t limit = cap / 64 * of[region];
+  if (!of[region])
+    return 0;
   return limit < extent ? extent : limit / extent * extent;
 }
 
@@ -47,6 +57,7 @@ static void forget(struct bursar_writer *writer) {
   for (unsigned region = 1; region < BURSAR_REGION_COUNT; region++)
     if (writer->base[region])
       bursar_prim_release(writer->base[region], writer->limit[region]);
+  bursar_writer_drop_lanes(writer);
   if (writer->head)
     bursar_prim_release(writer->head, BURSAR_EXTENT_MIN);
   if (writer->books_at)
@@ -55,7 +66,8 @@ static void forget(struct bursar_writer *writer) {
   memset(writer, 0, sizeof *writer);
 }
 
-static int map_all(struct bursar_writer *writer, int fd, uint64_t cap, void *books_at, struct bursar_error *error) {
+static int map_all(struct bursar_writer *writer, int fd, uint64_t cap, const unsigned char *of, void *books_at,
+                   struct bursar_error *error) {
   uint32_t extent = extent_for(cap);
   writer->head = bursar_prim_reserve(BURSAR_EXTENT_MIN, false);
   int status = writer->head ? bursar_prim_map_shared(writer->head, BURSAR_EXTENT_MIN, fd, 0) : -ENOMEM;
@@ -77,7 +89,9 @@ static int map_all(struct bursar_writer *writer, int fd, uint64_t cap, void *boo
   writer->header->extents_max = (uint32_t)(cap / extent);
   writer->counts->extents = 1;
   for (unsigned region = 1; region < BURSAR_REGION_COUNT; region++) {
-    writer->limit[region] = region_limit(region, cap, extent);
+    writer->limit[region] = region_limit(region, cap, extent, of);
+    if (!writer->limit[region])
+      continue;
     writer->base[region] = bursar_prim_reserve(writer->limit[region], false);
     if (!writer->base[region])
       return bursar_error_set(error, BURSAR_FAILED,
@@ -86,8 +100,8 @@ static int map_all(struct bursar_writer *writer, int fd, uint64_t cap, void *boo
   return 0;
 }
 
-int bursar_writer_open(struct bursar_writer *writer, const char *path, uint64_t cap, void *books_at,
-                       struct bursar_error *error) {
+static int open_with(struct bursar_writer *writer, const char *path, uint64_t cap, const unsigned char *of,
+                     void *books_at, struct bursar_error *error) {
   memset(writer, 0, sizeof *writer);
   if (strlen(path) >= sizeof writer->path)
     return bursar_error_set(error, BURSAR_MISUSE, "the ledger's path is longer than %zu bytes",
@@ -108,12 +122,41 @@ int bursar_writer_open(struct bursar_writer *writer, const char *path, uint64_t 
   }
   writer->device = st.st_dev;
   writer->inode = st.st_ino;
-  status = map_all(writer, fd, cap, books_at, error);
+  status = map_all(writer, fd, cap, of, books_at, error);
   if (status != 0)
     forget(writer);
 close_file:
   close(fd);
   return status;
+}
+
+int bursar_writer_open(struct bursar_writer *writer, const char *path, uint64_t cap, void *books_at,
+                       struct bursar_error *error) {
+  return open_with(writer, path, cap, shares, books_at, error);
+}
+
+int bursar_writer_open_sampling(struct bursar_writer *writer, const char *path, uint64_t cap, void *books_at,
+                                struct bursar_error *error) {
+  return open_with(writer, path, cap, shares_sampling, books_at, error);
+}
+
+int bursar_writer_map_lanes(struct bursar_writer *writer, void *lanes_at, struct bursar_error *error) {
+  int fd = reopen(writer), status = fd < 0 ? -errno : 0;
+  if (status == 0)
+    status = bursar_prim_map_shared(lanes_at, BURSAR_EXTENT_MIN - BURSAR_AT_LANES, fd, BURSAR_AT_LANES);
+  if (fd >= 0)
+    close(fd);
+  if (status != 0)
+    return bursar_error_set(error, BURSAR_FAILED, "cannot map the ledger %s: %s", writer->path, strerror(-status));
+  writer->lanes_at = lanes_at;
+  return 0;
+}
+
+void bursar_writer_drop_lanes(struct bursar_writer *writer) {
+  if (writer->lanes_at)
+    (void)!bursar_prim_mmap(writer->lanes_at, BURSAR_EXTENT_MIN - BURSAR_AT_LANES, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  writer->lanes_at = NULL;
 }
 
 static int add_extent(struct bursar_writer *writer, int fd, enum bursar_region region) {

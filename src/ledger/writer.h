@@ -21,6 +21,7 @@ struct bursar_writer {
   uint8_t *directory;
   void *head; /* the mapping of extent 0 */
   void *books_at;
+  void *lanes_at; /* NULL: not mapped */
   unsigned char *base[BURSAR_REGION_COUNT]; /* contiguous address space of each region */
   uint64_t have[BURSAR_REGION_COUNT];       /* bytes that may be written */
   uint64_t limit[BURSAR_REGION_COUNT];      /* bytes it may ever have */
@@ -35,6 +36,15 @@ struct bursar_writer {
  * of the caller's that the books page replaces (the hot path then needs no pointer to it).  Class N. */
 int bursar_writer_open(struct bursar_writer *writer, const char *path, uint64_t cap, void *books_at,
                        struct bursar_error *error) __attribute__((warn_unused_result));
+
+/* The same for mode sample, whose sites have estimates beside them: other shares of the cap. */
+int bursar_writer_open_sampling(struct bursar_writer *writer, const char *path, uint64_t cap, void *books_at,
+                                struct bursar_error *error) __attribute__((warn_unused_result));
+/* Maps the threads' lanes over pages of the caller's.  Class N. */
+int bursar_writer_map_lanes(struct bursar_writer *writer, void *lanes_at, struct bursar_error *error)
+    __attribute__((warn_unused_result));
+/* What is there becomes private memory again: threads that come late change no ledger.  Class F. */
+void bursar_writer_drop_lanes(struct bursar_writer *writer);
 
 /* Makes sure that `bytes` of the region may be written.  -1 where the cap or the disk says no (see full, failed).
  * Opens, grows and maps: system calls, so callers ask ahead of use.  Class H but for those. */

@@ -551,7 +551,7 @@ static void write_facts(struct page *page) {
   fact_number(page, "live_error_bytes", model->live_error_bytes);
   fact_number(page, "allocations", model->allocations);
   fact_number(page, "allocated_bytes", model->allocated_bytes);
-  fact_number(page, "temporary_allocations", model->temporaries);
+  fact_number(page, "temporary_allocations", model->temporaries == BURSAR_MODEL_UNKNOWN ? 0 : model->temporaries);
   fact_number(page, "temporary_within", model->temporary_within);
   fact_number(page, "outside_allocations", model->outside_allocations);
   fact_number(page, "outside_bytes", model->outside_bytes);

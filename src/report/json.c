@@ -31,6 +31,18 @@ void bursar_json_seconds(struct bursar_buffer *out, const char *name, uint64_t n
                        (unsigned long long)(ns % 1000000000u));
 }
 
+/* The standard error of the figure before it, in mode sample alone.  Not known: null. */
+static void error_of(struct bursar_buffer *out, const struct bursar_model *model, const char *name, double value) {
+  if (!model->estimated)
+    return;
+  bursar_buffer_format(out, "\"%s_stderr\":", name);
+  if (value >= 0)
+    bursar_buffer_format(out, "%.1f", value);
+  else
+    bursar_buffer_text(out, "null");
+  bursar_buffer_char(out, ',');
+}
+
 static void boolean(struct bursar_buffer *out, const char *name, bool value) {
   key(out, name);
   bursar_buffer_text(out, value ? "true" : "false");
@@ -130,20 +142,31 @@ static void write_site(struct bursar_buffer *out, const struct bursar_model *mod
   bursar_buffer_text(out, ",\"type\":");
   bursar_escape_json(out, site->type);
   bursar_buffer_char(out, ',');
-  bursar_json_number(out, "live_bytes", site->at.bytes);
+  const struct bursar_model_errors *errors = &site->errors;
+  const struct {
+    const char *name;
+    uint64_t value;
+    double error;
+  } figures[] = {
+      {"live_bytes", site->at.bytes, errors->at_bytes},
+      {"peak_bytes", site->peak.bytes, errors->peak_bytes},
+      {"live_blocks", site->at.blocks, errors->at_blocks},
+      {"peak_blocks", site->peak.blocks, errors->peak_blocks},
+      {"allocations", site->allocations, errors->allocations},
+      {"allocated_bytes", site->allocated_bytes, errors->allocated_bytes},
+  };
+  for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
+    bursar_json_number(out, figures[i].name, figures[i].value);
+    bursar_buffer_char(out, ',');
+    error_of(out, model, figures[i].name, figures[i].error);
+  }
+  bursar_json_number(out, "temporary_allocations",
+                     model->temporaries == BURSAR_MODEL_UNKNOWN ? BURSAR_MODEL_UNKNOWN : site->temporaries);
   bursar_buffer_char(out, ',');
-  bursar_json_number(out, "peak_bytes", site->peak.bytes);
-  bursar_buffer_char(out, ',');
-  bursar_json_number(out, "live_blocks", site->at.blocks);
-  bursar_buffer_char(out, ',');
-  bursar_json_number(out, "peak_blocks", site->peak.blocks);
-  bursar_buffer_char(out, ',');
-  bursar_json_number(out, "allocations", site->allocations);
-  bursar_buffer_char(out, ',');
-  bursar_json_number(out, "allocated_bytes", site->allocated_bytes);
-  bursar_buffer_char(out, ',');
-  bursar_json_number(out, "temporary_allocations", site->temporaries);
-  bursar_buffer_char(out, ',');
+  if (model->estimated) {
+    bursar_json_number(out, "samples", site->samples);
+    bursar_buffer_char(out, ',');
+  }
   text_of(out, "phase", phases[site->root]);
   bursar_buffer_char(out, ',');
   boolean(out, "leak", site->leak);
@@ -174,6 +197,19 @@ static void write_totals(struct bursar_buffer *out, const struct bursar_model *m
   };
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
     bursar_json_number(out, numbers[i].name, numbers[i].value);
+    comma(out);
+  }
+  if (model->estimated) {
+    const struct bursar_model_errors *errors = &model->errors;
+    error_of(out, model, "live_bytes", at_end ? errors->live_bytes : errors->at_bytes);
+    error_of(out, model, "live_blocks", at_end ? errors->live_blocks : errors->at_blocks);
+    error_of(out, model, "peak_bytes", errors->peak_bytes);
+    error_of(out, model, "allocations", 0); /* counted */
+    error_of(out, model, "frees", 0);
+    error_of(out, model, "allocated_bytes", 0);
+    boolean(out, "peaks_biased", true);
+    comma(out);
+    bursar_json_number(out, "sample_interval_bytes", model->reader->header.interval);
     comma(out);
   }
   bursar_json_seconds(out, "peak_time_s", model->peak_time_ns);
@@ -214,6 +250,16 @@ static void write_facts(struct bursar_buffer *out, const struct bursar_model *mo
   comma(out);
 }
 
+/* What a domain allocated is counted, where sites are estimates. */
+static void write_counted(struct bursar_buffer *out, const struct bursar_model *model, uint32_t domain) {
+  const struct bursar_reader *reader = model->reader;
+  const struct bursar_tally *tally = domain == BURSAR_DOMAIN_MMAP ? &reader->total[domain] : &reader->counted[domain];
+  bool known = reader->counted_known;
+  bursar_json_number(out, "allocations", known ? tally->allocs : BURSAR_MODEL_UNKNOWN);
+  bursar_buffer_char(out, ',');
+  bursar_json_number(out, "allocated_bytes", known ? tally->alloc_bytes : BURSAR_MODEL_UNKNOWN);
+}
+
 static void write_lists(struct bursar_buffer *out, const struct bursar_model *model) {
   key(out, "notes");
   for (uint32_t i = 0; i < model->reader->note_count; i++) {
@@ -229,7 +275,18 @@ static void write_lists(struct bursar_buffer *out, const struct bursar_model *mo
     bursar_buffer_char(out, ',');
     bursar_json_number(out, "peak_bytes", model->peak_by_domain[domain]);
     bursar_buffer_char(out, ',');
+    error_of(out, model, "peak_bytes", model->peak_errors_by_domain[domain]);
     bursar_json_number(out, "end_bytes", model->live_by_domain[domain]);
+    if (model->estimated) {
+      bursar_buffer_char(out, ',');
+      error_of(out, model, "end_bytes", model->live_errors_by_domain[domain]);
+    }
+    if (model->estimated)
+      write_counted(out, model, domain);
+    if (model->reader->header.mode == BURSAR_MODE_COUNT) {
+      bursar_buffer_char(out, ',');
+      bursar_json_number(out, "own_peak_bytes", model->reader->books.domain_peak[domain]);
+    }
     bursar_buffer_char(out, '}');
   }
   bursar_buffer_char(out, ']');

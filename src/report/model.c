@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/index.h"
+#include "report/estimate.h"
 
 #define NONE BURSAR_READER_NONE
 
@@ -328,6 +329,7 @@ static int load_end(struct loading *l, struct bursar_error *error) {
     hold_at_tick(model, tick, held);
   else
     memcpy(held, model->last, model->site_count * sizeof *held);
+  model->end_is_tick = tick != NONE;
   model->live_time_ns = tick != NONE ? model->ticks[tick].time_ns : model->run_ns;
   for (uint32_t i = 0; i < model->site_count; i++) {
     struct bursar_model_site *site = &model->sites[i];
@@ -366,7 +368,7 @@ static void load_totals(struct loading *l, bool *peak_is_now) {
     model->outside_bytes += outside->alloc_bytes > outside->free_bytes ? outside->alloc_bytes - outside->free_bytes : 0;
     now += total->alloc_bytes > total->free_bytes ? total->alloc_bytes - total->free_bytes : 0;
   }
-  *peak_is_now = now > reader->books.peak;
+  model->peak_is_now = *peak_is_now = now > reader->books.peak;
   model->peak_bytes = *peak_is_now ? now : reader->books.peak;
   model->peak_time_ns = *peak_is_now ? reader->time_ns : reader->books.peak_ns;
 }
@@ -410,8 +412,10 @@ int bursar_model_load(struct bursar_reader *reader, struct bursar_model **out, s
   load_peak_error(&l);
   load_journal(&l);
   status = load_end(&l, error);
-  if (status == 0)
+  if (status == 0) {
+    bursar_estimate_load(l.model);
     status = bursar_model_choose(l.model, BURSAR_MODEL_END, 0, error);
+  }
   if (status == 0)
     status = bursar_model_sort(l.model, BURSAR_MODEL_BY_PEAK, error);
 out:
@@ -472,6 +476,7 @@ int bursar_model_choose(struct bursar_model *model, enum bursar_model_when when,
     model->at.blocks += site->at.blocks == BURSAR_MODEL_UNKNOWN ? 0 : site->at.blocks;
   }
   model->at_time_ns = time;
+  bursar_estimate_choose(model, when);
   free(held);
   return 0;
 }

@@ -46,6 +46,14 @@ struct bursar_model_code {
   uint32_t first_line;
 };
 
+/* Standard errors of estimates: 0 where a figure is exact, NAN where its error is not known. */
+struct bursar_model_errors {
+  double live_bytes, live_blocks;
+  double peak_bytes, peak_blocks;
+  double at_bytes, at_blocks;
+  double allocations, allocated_bytes;
+};
+
 struct bursar_model_site {
   uint32_t node;   /* the innermost frame, or a root */
   uint32_t ledger; /* its index in the ledger: a stable name */
@@ -61,6 +69,8 @@ struct bursar_model_site {
   uint64_t allocated_bytes;
   uint64_t frees;
   uint64_t temporaries;
+  uint64_t samples; /* mode sample: the blocks that were chosen */
+  struct bursar_model_errors errors;
 };
 
 struct bursar_model_tick {
@@ -129,6 +139,15 @@ struct bursar_model {
   uint32_t tick_count;
   struct bursar_model_undo *undos;
   uint32_t undo_count;
+  /* Mode sample: all that is held is an estimate; what was allocated and freed in all is counted.  The peak of an estimate is
+   * biased: it is where chance made it greatest. */
+  bool estimated;
+  struct bursar_model_errors errors; /* of the totals */
+  double live_errors_by_domain[BURSAR_DOMAIN_COUNT];
+  double peak_errors_by_domain[BURSAR_DOMAIN_COUNT];
+  bool peak_is_now; /* nothing was freed since the peak */
+  bool end_is_tick; /* the end is when __main__ finished, and the program went on */
+
   struct bursar_held *last; /* by site, parallel to sites: the last state (live is the end's) */
 };
 

@@ -31,8 +31,8 @@ static void must(bool good, const char *what) {
   abort();
 }
 
-int account_model_start(struct account_model *model, const char *folder, uint64_t cap, uint32_t within,
-                        struct bursar_error *error) {
+static int start(struct account_model *model, const char *folder, struct bursar_settings settings,
+                 struct bursar_error *error) {
   static const struct bursar_provider provider = {stacks_moved, warn};
   struct bursar_place place;
   memset(model, 0, sizeof *model);
@@ -43,18 +43,34 @@ int account_model_start(struct account_model *model, const char *folder, uint64_
     return status;
   bursar_place_close(&place);
   model_calls = (struct model_calls){0};
-  model->within = within ? within : 1;
+  model->within = settings.within ? settings.within : 1;
   bursar_account.recent = bursar_account.recents = NULL;
   for (unsigned i = 0; i < MODEL_THREADS; i++) {
     model->recent[i].next = bursar_account.recents;
     bursar_account.recents = &model->recent[i];
   }
-  struct bursar_settings settings = {
-      .path = model->path, .cap = cap, .within = within, .phase = BURSAR_PHASE_MAIN, .python_version = "0"};
+  settings.path = model->path;
+  settings.phase = BURSAR_PHASE_MAIN;
+  settings.python_version = "0";
   status = bursar_account_start(&settings, &provider, error);
   if (status == 0)
     bursar_account_switch_gil(&model->recent[0]);
   return status;
+}
+
+int account_model_start(struct account_model *model, const char *folder, uint64_t cap, uint32_t within,
+                        struct bursar_error *error) {
+  return start(model, folder, (struct bursar_settings){.cap = cap, .within = within}, error);
+}
+
+void account_model_open_sampling(struct account_model *model, uint64_t cap, uint32_t interval, uint64_t seed) {
+  char folder[] = "/tmp/bursar-test-XXXXXX";
+  struct bursar_error error;
+  struct bursar_settings settings = {
+      .cap = cap, .mode = BURSAR_MODE_SAMPLE, .interval = interval, .seed = seed};
+  must(mkdtemp(folder) != NULL, "mkdtemp");
+  if (start(model, folder, settings, &error) != 0)
+    must(false, error.text);
 }
 
 void account_model_open(struct account_model *model, uint64_t cap, uint32_t within) {

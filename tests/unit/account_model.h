@@ -61,6 +61,8 @@ void account_model_open(struct account_model *model, uint64_t cap, uint32_t with
 /* The same in a folder that is there already. */
 int account_model_start(struct account_model *model, const char *folder, uint64_t cap, uint32_t within,
                         struct bursar_error *error);
+/* Mode sample, at this cap, interval and seed (0: as in sample.h).  Only the file and the provider of the model are used. */
+void account_model_open_sampling(struct account_model *model, uint64_t cap, uint32_t interval, uint64_t seed);
 /* Closes the books; the ledger stays. */
 void account_model_stop(struct account_model *model, enum bursar_state state);
 /* Removes the ledger and its folder. */

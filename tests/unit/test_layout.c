@@ -12,12 +12,12 @@ int main(void) {
   EQ(offsetof(struct bursar_header, python_version), 96);
   EQ(offsetof(struct bursar_header, domains), 160);
   EQ(sizeof(struct bursar_tally), 32);
-  EQ(sizeof(struct bursar_books), 736);
+  EQ(sizeof(struct bursar_books), 784);
   EQ(offsetof(struct bursar_books, gil), 64);
   EQ(offsetof(struct bursar_books, free_lane), 256);
   EQ(offsetof(struct bursar_books, remote), 448);
   EQ(offsetof(struct bursar_books, peak_free_bytes), 640);
-  EQ(sizeof(struct bursar_counts), 160);
+  EQ(sizeof(struct bursar_counts), 168);
   EQ(offsetof(struct bursar_counts, ticks), 32);
   EQ(offsetof(struct bursar_counts, tick_interval_ns), 48);
   EQ(offsetof(struct bursar_counts, main_file), 120);
