@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ledger/domains.h"
 #include "ledger/layout.h"
 #include "ledger/place.h"
 
@@ -37,6 +38,7 @@ static bool is(const char *pair, size_t key_bytes, const char *key) {
 int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct bursar_error *error) {
   memset(out, 0, sizeof *out);
   out->domains = BURSAR_DOMAINS_OF_PYTHON;
+  out->mode = BURSAR_MODE_EXACT;
   for (const char *pair = settings; *pair;) {
     size_t bytes = strcspn(pair, ";"), key = strcspn(pair, "=;");
     char value[sizeof out->path];
@@ -57,8 +59,8 @@ int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct burs
         out->quiet = value[0] == '1';
       else if (is(pair, key, "out"))
         memcpy(out->path, value, sizeof value);
-      else if (is(pair, key, "mode") && strcmp(value, "exact") != 0)
-        return bursar_error_set(error, BURSAR_MISUSE, "this version keeps exact books only, not mode '%s'", value);
+      else if (is(pair, key, "mode") && !(out->mode = bursar_domains_mode(value)))
+        return bursar_error_set(error, BURSAR_MISUSE, "this version has no mode '%s': update bursar", value);
     }
     pair += bytes + (pair[bytes] == ';');
   }

@@ -1,6 +1,7 @@
 #include "hooks.h"
 
 #include <string.h>
+#include "account/count.h"
 #include "account/fold.h"
 #include "account/hot.h"
 #include "account/scopes.h"
@@ -236,10 +237,14 @@ static void *arena_alloc(void *ctx, size_t size) {
   return p;
 }
 
-static void arena_free(void *ctx, void *p, size_t size) { under_arenas.free(under_arenas.ctx, p, size); }
+static void arena_free(void *ctx, void *p, size_t size) {
+  bursar_count_unmark(p, size);
+  under_arenas.free(under_arenas.ctx, p, size);
+}
 
 /* Once: what a program sets on top of it stays. */
-static void guard_arenas(void) {
+void bursar_hooks_guard_arenas(uint32_t domains) {
+  blocks_count = domains & (1u << BURSAR_DOMAIN_OBJ | 1u << BURSAR_DOMAIN_MEM);
   if (under_arenas.alloc)
     return;
   PyObject_GetArenaAllocator(&under_arenas);
@@ -305,8 +310,7 @@ void bursar_hooks_expect_scopes(void) {
 
 void bursar_hooks_install(uint32_t domains) {
   const char *name = _PyMem_GetCurrentAllocatorName();
-  guard_arenas();
-  blocks_count = domains & (1u << BURSAR_DOMAIN_OBJ | 1u << BURSAR_DOMAIN_MEM);
+  bursar_hooks_guard_arenas(domains);
   plain_size = name && strncmp(name, "pymalloc", 8) == 0 ? 512 - 4 * sizeof(size_t)
                                                          : 0; /* debug hooks add three words */
   for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++) {
@@ -324,4 +328,11 @@ void bursar_hooks_remove(void) {
       PyMem_SetAllocator(python_domain[domain], &under[domain]);
       installed[domain] = false;
     }
+}
+
+bool bursar_hooks_left(void) {
+  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)
+    if (installed[domain])
+      return true;
+  return false;
 }

@@ -15,6 +15,7 @@
 #include "frames.h"
 #include "api.h"
 #include "hooks.h"
+#include "modes.h"
 #include "scope.h"
 #include "ledger/domains.h"
 #include "ledger/place.h"
@@ -78,11 +79,22 @@ static uint32_t heard(uint32_t domains) {
   return bursar_native_books_there() ? domains : domains & ~BURSAR_DOMAINS_NATIVE;
 }
 
-static void listen_to(uint32_t domains) {
-  bursar_hooks_install(domains);
+static void listen_to(uint32_t mode, uint32_t domains) {
+  const struct bursar_modes_hooks *hooks = mode == BURSAR_MODE_SAMPLE  ? &bursar_sampling_hooks
+                                           : mode == BURSAR_MODE_COUNT ? &bursar_counting_hooks
+                                                                       : NULL;
+  if (hooks)
+    bursar_modes_install(mode, domains);
+  else
+    bursar_hooks_install(domains);
   if (domains >> BURSAR_DOMAIN_NUMPY & 1)
-    bursar_numpy_open();
-  bursar_native_books_open(domains);
+    bursar_numpy_open(hooks ? &hooks->numpy : NULL);
+  bursar_native_books_open(domains, hooks ? &hooks->native : NULL);
+}
+
+static void remove_hooks(void) {
+  bursar_hooks_remove();
+  bursar_modes_remove();
 }
 
 static int open_books(const char *path, const struct bursar_boot *boot, enum bursar_phase phase, pid_t parent,
@@ -92,10 +104,19 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
                                      .cap = boot->cap,
                                      .within = boot->within,
                                      .domains = heard(boot->domains),
+                                     .mode = boot->mode,
+                                     .interval = boot->interval,
+                                     .seed = boot->seed,
                                      .phase = phase,
                                      .python_hex = PY_VERSION_HEX,
                                      .python_version = PY_VERSION,
                                      .parent_pid = (uint32_t)parent};
+  const char *refused = bursar_modes_refuse(boot->mode);
+  if (refused)
+    return bursar_error_set(error, BURSAR_FAILED, "%s", refused);
+  /* Mode count tells pools' blocks from malloc's by what RAW's hook gave. */
+  if (boot->mode == BURSAR_MODE_COUNT && settings.domains & BURSAR_DOMAINS_OF_PYTHON)
+    settings.domains |= BURSAR_DOMAINS_OF_PYTHON;
   PyObject *module = PyImport_AddModule("__main__"); /* borrowed, and there since the interpreter began */
   if (!module)
     return bursar_error_set(error, BURSAR_FAILED, "this interpreter has no __main__");
@@ -107,7 +128,7 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
     return status;
   process.pid = getpid();
   snprintf(process.path, sizeof process.path, "%s", path);
-  listen_to(settings.domains);
+  listen_to(boot->mode, settings.domains);
   return 0;
 }
 
@@ -115,7 +136,7 @@ static void close_books(enum bursar_state state) {
   bursar_native_books_close();
   bursar_numpy_close();
   bursar_account_stop(state);
-  bursar_hooks_remove();
+  remove_hooks();
 }
 
 /* No other handler's memory goes through the books while some thread that will not be there may hold a lock of theirs. */
@@ -139,11 +160,11 @@ static void after_fork_in_child(void) {
     char path[sizeof process.path];
     if (bursar_boot_child(process.boot.path, path, sizeof path, &error) != 0 ||
         open_books(path, &process.boot, BURSAR_PHASE_MAIN, parent, &error) != 0) {
-      bursar_hooks_remove();
+      remove_hooks();
       say(error.text);
     }
   } else {
-    bursar_hooks_remove();
+    remove_hooks();
   }
   errno = kept;
 }
@@ -219,22 +240,33 @@ static int register_finish(PyObject *module) {
 }
 
 static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"path", "cap", "within", "follow", "domains", NULL};
+  static char *names[] = {"path", "cap", "within", "follow", "domains", "mode", "interval", "seed", NULL};
   PyObject *given = NULL;
   unsigned long long cap = 0;
   unsigned int within = 1;
   int follow = 0;
-  const char *domains = "python";
+  const char *domains = "python", *mode = "exact";
+  unsigned int interval = 0; /* this and the seed are for tests */
+  unsigned long long seed = 0;
   char wrong[BURSAR_DOMAINS_WORD];
   struct bursar_error error = {0};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$KIps:start", names, PyUnicode_FSConverter, &given, &cap, &within,
-                                   &follow, &domains))
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$KIpssIK:start", names, PyUnicode_FSConverter, &given, &cap,
+                                   &within, &follow, &domains, &mode, &interval, &seed))
     return NULL;
   const char *path = PyBytes_AS_STRING(given);
   PyObject *result = NULL;
-  struct bursar_boot boot = {.cap = cap, .within = within, .domains = bursar_domains_parse(domains, wrong)};
+  struct bursar_boot boot = {.cap = cap,
+                             .within = within,
+                             .domains = bursar_domains_parse(domains, wrong),
+                             .mode = bursar_domains_mode(mode),
+                             .interval = interval,
+                             .seed = seed};
   if (!boot.domains) {
     PyErr_Format(PyExc_ValueError, "there is no domain '%s'", wrong);
+    goto out;
+  }
+  if (!boot.mode) {
+    PyErr_Format(PyExc_ValueError, "there is no mode '%s'", mode);
     goto out;
   }
   if (!in_main_interpreter())
@@ -271,7 +303,7 @@ static PyObject *bursar_stop(PyObject *module, PyObject *unused) {
 
 static PyObject *bursar_status(PyObject *module, PyObject *unused) {
   bool on = bursar_account.active;
-  return Py_BuildValue("{s:s,s:N,s:i,s:z}", "mode", on ? "exact" : "off", "path",
+  return Py_BuildValue("{s:s,s:N,s:i,s:z}", "mode", on ? bursar_domains_mode_name(bursar_account.mode) : "off", "path",
                        path_object(process.pid ? process.path : NULL), "pid", (int)process.pid, "broken",
                        process.broken);
 }
@@ -385,6 +417,39 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
   Py_RETURN_NONE;
 }
 
+/* As BURSAR asks for it: books in the default place, which end without a word. */
+static PyObject *bursar_switch_on(PyObject *module, PyObject *arg) {
+  const char *word = PyUnicode_Check(arg) ? PyUnicode_AsUTF8(arg) : NULL;
+  struct bursar_boot boot = {
+      .mode = word ? bursar_domains_mode(word) : 0, .domains = BURSAR_DOMAINS_OF_PYTHON, .within = 1, .quiet = true};
+  struct bursar_error error = {0};
+  struct bursar_place place;
+  if (!boot.mode) {
+    if (!PyErr_Occurred())
+      PyErr_SetString(PyExc_ValueError, "there is no such mode");
+    return NULL;
+  }
+  /* A user must not make a program with more rights than theirs write files. */
+  if (bursar_prim_secure() || PyInterpreterState_Get() != PyInterpreterState_Main() || bursar_account.active)
+    Py_RETURN_NONE;
+  if (bursar_place_create(NULL, false, "python", &place, &error) != 0)
+    return raise_error(&error);
+  if (register_handlers() != 0 || register_finish(module) != 0) {
+    bursar_place_discard(&place);
+    return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+  }
+  remember_stderr();
+  process.follow = false;
+  process.quiet = process.under_run = true;
+  process.boot = boot;
+  if (open_books(place.path, &boot, BURSAR_PHASE_STARTUP, 0, &error) != 0) {
+    bursar_place_discard(&place);
+    return raise_error(&error);
+  }
+  bursar_place_close(&place);
+  Py_RETURN_NONE;
+}
+
 static PyObject *bursar_ledger_summary(PyObject *module, PyObject *args) {
   PyObject *path = NULL;
   int fd;
@@ -412,6 +477,7 @@ static PyMethodDef functions[] = {
     {"mark", bursar_mark, METH_NOARGS, "Begins to watch for the greatest live bytes."},
     {"unmark", bursar_unmark, METH_O, "Ends it and returns them."},
     {"boot", bursar_boot, METH_O, "Starts as BURSAR_RUN says."},
+    {"switch_on", bursar_switch_on, METH_O, "Starts as BURSAR says."},
     {"finish", bursar_finish, METH_NOARGS, "Ends as `bursar run` promises."},
     {"ledger_summary", bursar_ledger_summary, METH_VARARGS, "Prints the summary of a ledger to a descriptor."},
     {NULL, NULL, 0, NULL},

@@ -158,19 +158,47 @@ static struct bursar_native_books books;
 
 bool bursar_native_books_there(void) { return fits() && bursar_native_table.originals.malloc; }
 
-void bursar_native_books_open(uint32_t domains) {
+/* Where another mode has functions of its own for blocks, or for mappings, it has all of them. */
+static struct bursar_native_books functions(const struct bursar_native_books *other) {
+  struct bursar_native_books all = {
+      .begun = begun,
+      .ending = bursar_anywhere_end,
+      .lift = bursar_anywhere_lift,
+      .drop = drop,
+      .mapped = mapped,
+      .unmapping = unmapping,
+      .lift_map = lift_map,
+      .drop_map = drop_map,
+  };
+  if (other && other->begun) {
+    all.begun = other->begun;
+    all.ending = other->ending;
+    all.lift = other->lift;
+    all.drop = other->drop;
+  }
+  if (other && other->mapped) {
+    all.mapped = other->mapped;
+    all.unmapping = other->unmapping;
+    all.lift_map = other->lift_map;
+    all.drop_map = other->drop_map;
+  }
+  return all;
+}
+
+void bursar_native_books_open(uint32_t domains, const struct bursar_native_books *other) {
   bool blocks = domains >> BURSAR_DOMAIN_MALLOC & 1, maps = domains >> BURSAR_DOMAIN_MMAP & 1;
   if (!blocks && !maps)
     return;
+  const struct bursar_native_books all = functions(other);
   books = (struct bursar_native_books){
-      .begun = blocks ? begun : no_block,
-      .ending = blocks ? bursar_anywhere_end : no_end,
-      .lift = blocks ? bursar_anywhere_lift : no_lift,
-      .drop = blocks ? drop : no_drop,
-      .mapped = maps ? mapped : no_block,
-      .unmapping = maps ? unmapping : no_block,
-      .lift_map = maps ? lift_map : no_lift_map,
-      .drop_map = drop_map,
+      .begun = blocks ? all.begun : no_block,
+      .ending = blocks ? all.ending : no_end,
+      .lift = blocks ? all.lift : no_lift,
+      .drop = blocks ? all.drop : no_drop,
+      .mapped = maps ? all.mapped : no_block,
+      .unmapping = maps ? all.unmapping : no_block,
+      .lift_map = maps ? all.lift_map : no_lift_map,
+      .drop_map = all.drop_map,
   };
   __atomic_store_n(&bursar_native_table.books, &books, __ATOMIC_RELEASE);
 }

@@ -4,14 +4,12 @@
 #include <string.h>
 
 #include "anywhere.h"
+#include "prim/prim.h"
 
 /* NEP 49's structures, version 1, as NumPy's public headers have them. */
 struct allocator {
   void *ctx;
-  void *(*malloc)(void *ctx, size_t size);
-  void *(*calloc)(void *ctx, size_t count, size_t size);
-  void *(*realloc)(void *ctx, void *p, size_t size);
-  void (*free)(void *ctx, void *p, size_t size);
+  struct bursar_numpy_hooks hooks;
 };
 struct handler {
   char name[127];
@@ -22,15 +20,19 @@ struct handler {
 #define DEFAULT_HANDLER 306 /* its place in the table of NumPy's C API: the address of a capsule */
 
 static struct handler *hooked; /* NumPy's own; NULL: not yet */
-static struct allocator under; /* what it held */
+struct bursar_numpy_hooks bursar_numpy_under; /* what it held */
+static struct bursar_numpy_hooks ours;
 static bool wanted, expected, asked;
+static uint64_t last_asked;
+
+#define ASK_EVERY 10000000ull /* ns */
 
 /* --- the hooks: NumPy calls them under the GIL ------------------------------------------------------------------------- */
 
 static void *hook_malloc(void *ctx, size_t size) {
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
-  void *p = under.malloc(ctx, size);
+  void *p = bursar_numpy_under.malloc(ctx, size);
   bursar_anywhere_inside = was;
   return bursar_anywhere_book(p, size, BURSAR_DOMAIN_NUMPY);
 }
@@ -38,7 +40,7 @@ static void *hook_malloc(void *ctx, size_t size) {
 static void *hook_calloc(void *ctx, size_t count, size_t size) {
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
-  void *p = under.calloc(ctx, count, size);
+  void *p = bursar_numpy_under.calloc(ctx, count, size);
   bursar_anywhere_inside = was;
   return bursar_anywhere_book(p, count * size, BURSAR_DOMAIN_NUMPY);
 }
@@ -47,7 +49,7 @@ static void *hook_realloc(void *ctx, void *p, size_t size) {
   struct bursar_record old;
   bool known = p && bursar_anywhere_lift(p, &old), was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
-  void *q = under.realloc(ctx, p, size);
+  void *q = bursar_numpy_under.realloc(ctx, p, size);
   bursar_anywhere_inside = was;
   if (known && !q)
     bursar_anywhere_put_back(p, old);
@@ -60,7 +62,7 @@ static void *hook_realloc(void *ctx, void *p, size_t size) {
 static void hook_free(void *ctx, void *p, size_t size) {
   if (p)
     bursar_anywhere_end(p);
-  under.free(ctx, p, size);
+  bursar_numpy_under.free(ctx, p, size);
 }
 
 /* --- finding it --------------------------------------------------------------------------------------------------------- */
@@ -99,8 +101,8 @@ static void hook(void) {
   PyErr_Restore(type, value, traceback);
   if (!handler || !fits(handler))
     return;
-  under = handler->allocator;
-  handler->allocator = (struct allocator){under.ctx, hook_malloc, hook_calloc, hook_realloc, hook_free};
+  bursar_numpy_under = handler->allocator.hooks;
+  handler->allocator.hooks = ours;
   hooked = handler;
 }
 
@@ -111,9 +113,13 @@ static int look(void *unused) {
   return 0;
 }
 
-void bursar_numpy_open(void) {
+void bursar_numpy_open(const struct bursar_numpy_hooks *hooks) {
+  ours = hooks ? *hooks : (struct bursar_numpy_hooks){hook_malloc, hook_calloc, hook_realloc, hook_free};
   wanted = true;
-  hook();
+  if (hooked)
+    hooked->allocator.hooks = ours;
+  else
+    hook();
 }
 
 /* The functions stay: arrays are freed for as long as the process lives. */
@@ -132,4 +138,12 @@ void bursar_numpy_met(const PyCodeObject *code) {
   }
   if (expected)
     asked = Py_AddPendingCall(look, NULL) == 0;
+}
+
+void bursar_numpy_ask(void) {
+  uint64_t now;
+  if (!wanted || hooked || asked || (now = bursar_prim_now_coarse()) - last_asked < ASK_EVERY)
+    return;
+  last_asked = now;
+  asked = Py_AddPendingCall(look, NULL) == 0;
 }

@@ -9,10 +9,21 @@
 
 #include "compat.h"
 
-/* Hooks NumPy, if it is loaded; else as soon as it is. */
-void bursar_numpy_open(void);
+/* NEP 49's functions. */
+struct bursar_numpy_hooks {
+  void *(*malloc)(void *ctx, size_t size);
+  void *(*calloc)(void *ctx, size_t count, size_t size);
+  void *(*realloc)(void *ctx, void *p, size_t size);
+  void (*free)(void *ctx, void *p, size_t size);
+};
+extern struct bursar_numpy_hooks bursar_numpy_under; /* NumPy's own */
+
+/* Hooks NumPy, if it is loaded, else as soon as it is: with these functions, NULL: with mode exact's. */
+void bursar_numpy_open(const struct bursar_numpy_hooks *hooks);
 void bursar_numpy_close(void);
 /* A code object was met for the first time: is NumPy on its way?  Class H. */
 void bursar_numpy_met(const PyCodeObject *code);
+/* The same question from modes that meet few codes, or none: asked now and then.  Main GIL, class H. */
+void bursar_numpy_ask(void);
 
 #endif

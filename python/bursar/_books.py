@@ -15,8 +15,7 @@ from collections.abc import Callable
 
 from . import _bursar
 
-_EXISTING = ("exact",)
-_LATER = ("sample", "count")
+_MODES = ("sample", "count", "exact")
 
 # Owners of open books.
 _NOBODY = 0  # there are none, or `bursar run` keeps them
@@ -34,6 +33,7 @@ class _State:
         self.kept = False  # lent books stay open when the last borrower leaves
         self.closing: dict[int, Callable[[], None]] = {}  # called before the books close
         self.at_exit = False
+        self.warned = False  # that measurements are estimates
 
     def forked(self) -> None:
         """In a forked child: another thread of the parent may have held the lock."""
@@ -56,10 +56,11 @@ def _open(
     within: int = 1,
     follow: bool = False,
     domains: str = "python",
+    mode: str = "exact",
 ) -> None:
     made = _bursar.create(path, force)
     try:
-        _bursar.start(made, cap=cap, within=within, follow=follow, domains=domains)
+        _bursar.start(made, cap=cap, within=within, follow=follow, domains=domains, mode=mode)
     except BaseException:
         os.unlink(made)  # nobody will write it
         raise
@@ -83,9 +84,9 @@ def _close_own() -> None:
             _close()
 
 
-def _check(mode: str, cap: int, within: int, domains: str) -> None:
-    if mode not in _EXISTING + _LATER:
-        raise ValueError(f"unknown mode {mode!r}: use mode='exact'")
+def _check(mode: str | None, cap: int, within: int, domains: str) -> None:
+    if mode is not None and mode not in _MODES:
+        raise ValueError(f"unknown mode {mode!r}: use one of {', '.join(_MODES)}")
     least, most = _bursar.CAP_MIN, _bursar.CAP_MAX
     if cap != 0 and not least <= cap <= most:
         sizes = f"from {least} ({least >> 20} MiB) to {most} ({most >> 30} GiB)"
@@ -98,7 +99,7 @@ def _check(mode: str, cap: int, within: int, domains: str) -> None:
 
 
 def start(
-    mode: str = "exact",
+    mode: str | None = None,
     *,
     output: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
     force: bool = False,
@@ -109,7 +110,9 @@ def start(
 ) -> None:
     """Open the books: from here on every block of the domains is accounted for.
 
-    mode: 'exact', the only one that exists: every block, its stack by line, in requested bytes.
+    mode: 'sample' (None is this): what is allocated counted exactly, what is live and who holds it estimated from about
+        one in 512 KiB, each figure with its standard error; cheap enough to be always on.  'count': live and peak
+        bytes by domain, in usable bytes, without stacks.  'exact': every block, its stack by line, in requested bytes.
     output: the ledger file; None: one in the default place ($BURSAR_DIR, else $XDG_RUNTIME_DIR/bursar, else the
         temp directory), where `bursar ls` finds it.
     force: replace an existing ledger at output (never a file that is no ledger).
@@ -121,30 +124,31 @@ def start(
         modules call them by name, in those that are loaded and those that will be; what a program copied into a
         variable of its own before is not seen.
 
-    Under `bursar run` this changes nothing; where another mode is asked for, it says so in one warning.  Blocks
+    Under `bursar run`, or where BURSAR in the environment has opened the books, this changes nothing; where another mode is
+    asked for, it says so in one warning.  Blocks
     allocated before are not known to the books.  Source: the allocator hooks of PEP 445, the handlers of NEP 49.
 
-    ValueError: such a mode does not exist, or a number is out of its range.  RuntimeError: the books are open already
+    ValueError: there is no such mode or domain, or a number is out of its range.  RuntimeError: the books are open already
     elsewhere, or the ledger cannot be made (there is one and force is not given, or output is something else).
     """
     _check(mode, cap, temporary_within, domains)
     path = None if output is None else os.fspath(output)
     with _state.lock:
         if is_open() and _state.owner == _NOBODY:
-            if mode not in _EXISTING:
-                warnings.warn(f"bursar run keeps exact books; start(mode={mode!r}) changes nothing", stacklevel=2)
+            kept = _bursar.status()["mode"]
+            if mode not in (None, kept):
+                warnings.warn(f"{kept} books are kept already; start(mode={mode!r}) changes nothing", stacklevel=2)
             return
-        if mode not in _EXISTING:
-            raise ValueError(f"mode {mode!r} does not exist in this version: use mode='exact'")
         if is_open():
-            if path is None and (cap, temporary_within, follow_fork, domains) == (0, 1, False, "python"):
+            same = mode in (None, _bursar.status()["mode"])
+            if same and path is None and (cap, temporary_within, follow_fork, domains) == (0, 1, False, "python"):
                 _state.owner = _STARTED
                 return
             if _state.owner == _STARTED or _state.borrowers:
                 where = _bursar.status()["path"]
                 raise RuntimeError(f"the books are open already, in {where}: call bursar.stop() first")
             _close()
-        _open(_STARTED, path, force, cap, temporary_within, follow_fork, domains)
+        _open(_STARTED, path, force, cap, temporary_within, follow_fork, domains, mode or "sample")
 
 
 def stop() -> None:
@@ -157,11 +161,23 @@ def stop() -> None:
             _close()
 
 
+def _measure() -> None:
+    """Books to measure by: opened in mode exact where there are none.  RuntimeError: those that are open cannot do it."""
+    if not is_open():
+        _open(_LENT)
+        return
+    mode = _bursar.status()["mode"]
+    if mode == "count":
+        raise RuntimeError("the books are kept in mode count, which knows no parts of a run: use bursar.start('exact')")
+    if mode == "sample" and not _state.warned:
+        _state.warned = True
+        warnings.warn("live and peak bytes are estimates in mode sample: use bursar.start('exact')", stacklevel=4)
+
+
 def keep_open() -> None:
     """Lend open books that stay open until stop() or the program's end.  RuntimeError: they cannot be opened."""
     with _state.lock:
-        if not is_open():
-            _open(_LENT)
+        _measure()
         _state.kept = True
 
 
@@ -171,8 +187,7 @@ def borrow(closing: Callable[[], None] | None = None) -> int:
     closing is called should they be closed before.  RuntimeError: they cannot be opened.
     """
     with _state.lock:
-        if not is_open():
-            _open(_LENT)
+        _measure()
         _state.borrowers += 1
         ticket = id(closing) if closing is not None else 0
         if closing is not None:

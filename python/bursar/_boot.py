@@ -1,4 +1,7 @@
-"""What the start-up file imports in a program that `bursar run` started: opens the books before the program begins.
+"""What the start-up file imports where `bursar run` or BURSAR asks for books: opens them before the program begins.
+
+BURSAR=sample, count or exact opens books in any Python, each in a ledger of its own in the default place; off, or nothing,
+does not.  Children inherit it.  It is not heard in a program with more rights than its user (setuid), nor with -E or -I.
 
 BURSAR_RUN is taken out of the environment, of os.environ and of C, unless the books follow forks, so that no child
 takes itself for the program.  Whatever goes wrong here is one line on stderr, and the program goes on without books.
@@ -21,18 +24,32 @@ def _take_out(encoded: str) -> None:
         del os.environ["LD_PRELOAD"]
 
 
-def _begin() -> None:
-    settings = os.environ.get("BURSAR_RUN")
-    if settings is None:
-        return
+def _run(settings: str) -> None:
     pairs = dict(pair.partition("=")[::2] for pair in settings.split(";"))
     if pairs.get("follow") != "1":
         del os.environ["BURSAR_RUN"]
         _take_out(pairs.get("preload", ""))
-    try:
-        from . import _bursar
+    from . import _bursar
 
-        _bursar.boot(settings)
+    _bursar.boot(settings)
+
+
+def _switch_on(mode: str) -> None:
+    if mode in ("", "off"):
+        return
+    if mode not in ("sample", "count", "exact"):
+        raise ValueError(f"BURSAR is {mode!r}: set it to sample, count, exact or off")
+    from . import _bursar
+
+    _bursar.switch_on(mode)
+
+
+def _begin() -> None:
+    try:
+        if "BURSAR_RUN" in os.environ:
+            _run(os.environ["BURSAR_RUN"])
+        if not sys.flags.ignore_environment:
+            _switch_on(os.environ.get("BURSAR", "off"))
     except Exception as error:  # a program must start with or without its books
         if sys.stderr is not None:  # descriptor 2 may be closed
             sys.stderr.write("bursar: no books are kept: " + " ".join(str(error).split()) + "\n")

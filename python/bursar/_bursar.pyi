@@ -12,13 +12,21 @@ WITHIN_MAX: int  # allocations
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 class _Status(TypedDict):
-    mode: str  # 'off' or 'exact'
+    mode: str  # 'off', 'sample', 'count' or 'exact'
     path: str | None  # the ledger that is being written
     pid: int  # the process that writes it
     broken: str | None  # why the books stopped, where they did
 
 def start(
-    path: _Path, *, cap: int = 0, within: int = 1, follow: bool = False, domains: str = "python"
+    path: _Path,
+    *,
+    cap: int = 0,
+    within: int = 1,
+    follow: bool = False,
+    domains: str = "python",
+    mode: str = "exact",
+    interval: int = 0,  # this and the seed, 0 for the usual ones, are for tests
+    seed: int = 0,
 ) -> None: ...
 def stop() -> None: ...
 def status() -> _Status: ...
@@ -29,5 +37,6 @@ def read(into: array[int], mark: int, /) -> None: ...  # counters(), then the ma
 def mark() -> int: ...
 def unmark(id: int, /) -> int: ...
 def boot(settings: str, /) -> None: ...
+def switch_on(mode: str, /) -> None: ...
 def finish() -> None: ...
 def ledger_summary(path: _Path, fd: int, /) -> None: ...

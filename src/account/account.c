@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "account/count.h"
 #include "account/fold.h"
 #include "account/hot.h"
 #include "account/journal.h"
@@ -60,7 +61,7 @@ uint64_t bursar_account_live_of(unsigned domain) {
   return glance(&books->gil[domain].alloc_bytes) + glance(&books->free_lane[domain].alloc_bytes) - gone;
 }
 
-/* Mappings are booked exactly in every mode; all else is counted by threads in lanes of their own, in others than exact. */
+/* In modes other than exact threads count in lanes of their own; but mode sample books mappings, as mode exact does. */
 static void add_lanes(unsigned domain, struct bursar_tally *all) {
   struct bursar_tally lanes = bursar_lanes_sum(domain);
   all->alloc_bytes += lanes.alloc_bytes;
@@ -74,7 +75,8 @@ struct bursar_tally bursar_account_totals(void) {
   struct bursar_tally all = {0};
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     const struct bursar_tally *parts[] = {&books->gil[domain], &books->free_lane[domain], &books->remote[domain]};
-    if (bursar_account.mode != BURSAR_MODE_EXACT && domain != BURSAR_DOMAIN_MMAP) {
+    if (bursar_account.mode == BURSAR_MODE_COUNT ||
+        (bursar_account.mode == BURSAR_MODE_SAMPLE && domain != BURSAR_DOMAIN_MMAP)) {
       add_lanes(domain, &all);
       continue;
     }
@@ -123,6 +125,8 @@ static int start_mode(const struct bursar_settings *settings, struct bursar_erro
   if (bursar_account.mode == BURSAR_MODE_EXACT)
     return 0;
   int status = bursar_lanes_open(&bursar_account.writer, error);
+  if (status == 0 && bursar_account.mode == BURSAR_MODE_COUNT)
+    bursar_count_start();
   if (status != 0 || bursar_account.mode != BURSAR_MODE_SAMPLE)
     return status;
   bursar_account.writer.header->interval = settings->interval ? settings->interval : BURSAR_SAMPLE_INTERVAL;
@@ -213,6 +217,7 @@ void bursar_account_abandon(void) {
   bursar_lock_after_fork();
   bursar_lanes_after_fork();
   bursar_sample_after_fork();
+  bursar_count_after_fork();
   bool was = bursar_account.active;
   bursar_account.active = false;
   bursar_writer_close(&bursar_account.writer);

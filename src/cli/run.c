@@ -47,13 +47,9 @@ struct target {
 /* ---- settings ---- */
 
 static int check_settings(struct wish *wish) {
-  static const char *const modes[] = {"exact", NULL};
-  static const char *const later[] = {"sample", "count", NULL};
   wish->within = 1;
-  if (wish->mode && bursar_cli_choice(wish->mode, later) >= 0)
-    return bursar_cli_complain(2, "run: this version has no mode %s: only exact", wish->mode);
-  if (wish->mode && bursar_cli_choice(wish->mode, modes) < 0)
-    return bursar_cli_unknown("run", "mode", wish->mode, modes);
+  if (wish->mode && bursar_cli_choice(wish->mode, bursar_domains_modes) < 0)
+    return bursar_cli_unknown("run", "mode", wish->mode, bursar_domains_modes);
   char wrong[BURSAR_DOMAINS_WORD];
   wish->domains = wish->domains_text ? bursar_domains_parse(wish->domains_text, wrong) : BURSAR_DOMAINS_OF_PYTHON;
   if (!wish->domains)
@@ -118,7 +114,7 @@ static int tell_settings(const struct wish *wish, const struct target *target, c
   struct bursar_buffer text;
   find_preload(wish, target, hooks);
   bursar_buffer_init(&text, 8 * BURSAR_PLACE_PATH_MAX);
-  bursar_buffer_format(&text, "pid=%d;mode=exact;out=", (int)getpid());
+  bursar_buffer_format(&text, "pid=%d;mode=%s;out=", (int)getpid(), wish->mode ? wish->mode : "exact");
   add_encoded(&text, ledger);
   bursar_buffer_format(&text, ";cap=%u;within=%u;domains=%u;follow=%d;quiet=0;preload=", BURSAR_CAP_DEFAULT,
                        wish->within, wish->domains, wish->follow);
@@ -254,7 +250,8 @@ int bursar_cli_run(int argc, char **argv) {
   struct wish wish = {.mode = NULL};
   struct target target = {.argv = NULL};
   const struct bursar_cli_option options[] = {
-      {.name = "mode", .value = "MODE", .text = &wish.mode, .help = "exact: every block, with its whole stack"},
+      {.name = "mode", .value = "MODE", .text = &wish.mode, 
+       .help = "exact: every block, with its whole stack; sample: one in\n512 KiB, at almost no cost; count: totals by domain. exact\nunless given"},
       {.name = "output",
        .letter = 'o',
        .value = "FILE",

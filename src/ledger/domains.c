@@ -33,3 +33,16 @@ uint32_t bursar_domains_parse(const char *list, char wrong[BURSAR_DOMAINS_WORD])
       return domains;
   }
 }
+
+const char *const bursar_domains_modes[] = {"exact", "sample", "count", NULL}; /* in enum bursar_mode's order, from 1 on */
+
+uint32_t bursar_domains_mode(const char *word) {
+  for (uint32_t i = 0; bursar_domains_modes[i]; i++)
+    if (strcmp(word, bursar_domains_modes[i]) == 0)
+      return i + 1;
+  return BURSAR_MODE_NONE;
+}
+
+const char *bursar_domains_mode_name(uint32_t mode) {
+  return mode > BURSAR_MODE_NONE && mode <= BURSAR_MODE_COUNT ? bursar_domains_modes[mode - 1] : "none";
+}

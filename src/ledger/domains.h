@@ -14,5 +14,9 @@ const char *bursar_domains_name(uint32_t domain);
 uint32_t bursar_domains_parse(const char *list, char wrong[BURSAR_DOMAINS_WORD]);
 /* What may stand in a list: the domains, and "python", "native" and "all"; ended by NULL. */
 extern const char *const bursar_domains_words[];
+/* The modes, ended by NULL; the enum bursar_mode of one of them, 0 where it is none; and back ("none"). */
+extern const char *const bursar_domains_modes[];
+uint32_t bursar_domains_mode(const char *word);
+const char *bursar_domains_mode_name(uint32_t mode);
 
 #endif

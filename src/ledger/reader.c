@@ -672,6 +672,8 @@ static void take_counted(struct bursar_reader *reader, uint64_t apart) {
                                                 .frees = tally.frees};
   }
   books->free_high = books->peak + apart;
+  for (uint32_t i = 0; i < reader->ticks; i++)
+    memcpy(reader->tick[i].free_bytes, reader->tick[i].live, sizeof reader->tick[i].live);
 }
 
 static void check_tallies(struct opening *o) {

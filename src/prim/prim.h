@@ -10,6 +10,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Does this program have more rights than whoever started it (setuid and the like)? */
+bool bursar_prim_secure(void);
+
 /* Who a process is: a pid alone is reused, this is not. */
 struct bursar_identity {
   uint64_t process_start; /* field 22 of /proc/PID/stat, 0 where unknown */

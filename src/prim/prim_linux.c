@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -27,6 +28,8 @@ static uint64_t clock_ns(clockid_t clock) {
   errno = kept;
   return (uint64_t)t.tv_sec * NANOSECONDS + (uint64_t)t.tv_nsec;
 }
+
+bool bursar_prim_secure(void) { return getauxval(AT_SECURE) != 0; }
 
 uint64_t bursar_prim_now(void) { return clock_ns(CLOCK_MONOTONIC); }
 

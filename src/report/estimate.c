@@ -82,6 +82,9 @@ void bursar_estimate_load(struct bursar_model *model) {
   model->estimated = reader->header.mode == BURSAR_MODE_SAMPLE;
   if (reader->header.mode != BURSAR_MODE_EXACT)
     model->temporaries = BURSAR_MODEL_UNKNOWN;
+  if (reader->header.mode == BURSAR_MODE_COUNT && !model->peak_is_now)
+    for (uint32_t i = 0; i < model->site_count; i++)
+      model->sites[i].peak.blocks = BURSAR_MODEL_UNKNOWN;
   if (!model->estimated)
     return;
   for (uint32_t i = 0; i < model->site_count; i++)

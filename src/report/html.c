@@ -479,6 +479,12 @@ static void fact_word(struct page *page, const char *name, const char *word) {
 static void fact_number(struct page *page, const char *name, uint64_t value) {
   bursar_buffer_format(&page->out, ",\"%s\":%" PRIu64, name, exact(value));
 }
+static void fact_known(struct page *page, const char *name, uint64_t value) {
+  if (value == BURSAR_MODEL_UNKNOWN)
+    bursar_buffer_format(&page->out, ",\"%s\":null", name);
+  else
+    fact_number(page, name, value);
+}
 static void fact_seconds(struct page *page, const char *name, uint64_t ns) {
   bursar_buffer_format(&page->out, ",\"%s\":%" PRIu64 ".%09" PRIu64, name, ns / 1000000000, ns % 1000000000);
 }
@@ -509,6 +515,13 @@ static void write_notes(struct page *page) {
     write_note(page, &first, "The program was still running: this is its state when the report was written.");
   if (reader->life == BURSAR_LIFE_BROKEN)
     write_note(page, &first, "The books stopped for want of space: what the program did later is not in them.");
+  if (model->estimated)
+    write_note(page, &first,
+               "What is live, and where, is estimated from samples; \xc2\xb1 is one standard error. What a stack of small "
+               "blocks holds is known to about the square root of (its bytes \xc3\x97 512 KiB). Peaks are biased: they "
+               "stand where chance made them greatest.");
+  if (reader->header.mode == BURSAR_MODE_COUNT)
+    write_note(page, &first, "Mode count knows domains alone: no stacks.");
   for (uint32_t i = 0; i < reader->note_count && i < BURSAR_READER_NOTES; i++)
     write_note(page, &first, reader->note[i]);
   bursar_buffer_char(&page->out, ']');
@@ -549,9 +562,13 @@ static void write_facts(struct page *page) {
   fact_number(page, "peak_error_bytes", model->peak_error_bytes);
   fact_number(page, "live_bytes", model->live.bytes);
   fact_number(page, "live_error_bytes", model->live_error_bytes);
-  fact_number(page, "allocations", model->allocations);
-  fact_number(page, "allocated_bytes", model->allocated_bytes);
-  fact_number(page, "temporary_allocations", model->temporaries == BURSAR_MODEL_UNKNOWN ? 0 : model->temporaries);
+  fact_known(page, "allocations", model->allocations);
+  fact_known(page, "allocated_bytes", model->allocated_bytes);
+  if (model->estimated) {
+    fact_number(page, "peak_stderr", (uint64_t)(model->errors.peak_bytes + 0.5));
+    fact_number(page, "live_stderr", (uint64_t)(model->errors.live_bytes + 0.5));
+  }
+  fact_known(page, "temporary_allocations", model->temporaries);
   fact_number(page, "temporary_within", model->temporary_within);
   fact_number(page, "outside_allocations", model->outside_allocations);
   fact_number(page, "outside_bytes", model->outside_bytes);

@@ -1,6 +1,7 @@
 #include "report/summary.h"
 
 #include "base/size.h"
+#include "report/estimate.h"
 #include "report/holders.h"
 #include "report/view.h"
 
@@ -55,15 +56,19 @@ static void print_holder(const struct bursar_view *view, const struct bursar_hol
 
 static void print_counts(const struct bursar_view *view) {
   const struct bursar_model *model = view->model;
-  char a[BURSAR_SIZE_TEXT], b[BURSAR_SIZE_TEXT], c[BURSAR_SIZE_TEXT];
+  char a[BURSAR_SIZE_TEXT], b[BURSAR_SIZE_TEXT], c[BURSAR_SIZE_TEXT], error[BURSAR_ESTIMATE_TEXT];
   bursar_view_style(view, BURSAR_STYLE_BOLD);
-  bursar_buffer_format(view->out, "bursar: peak %s", bursar_size_print(model->peak_bytes, a));
+  bursar_buffer_format(view->out, "bursar: peak %s%s", bursar_size_print(model->peak_bytes, a),
+                       bursar_estimate_print(model->errors.peak_bytes, error));
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
-  bursar_buffer_format(view->out, " at %.3f s of %.3f s; %s live at the end\n", (double)model->peak_time_ns / 1e9,
-                       (double)model->run_ns / 1e9, bursar_size_print(model->live.bytes, b));
-  bursar_buffer_format(view->out, "  %s allocations, %s of them temporary, %s in all\n",
-                       bursar_size_count(model->allocations, a), bursar_size_count(model->temporaries, b),
-                       bursar_size_print(model->allocated_bytes, c));
+  bursar_buffer_format(view->out, " at %.3f s of %.3f s; %s%s live at the end\n", (double)model->peak_time_ns / 1e9,
+                       (double)model->run_ns / 1e9, bursar_size_print(model->live.bytes, b),
+                       bursar_estimate_print(model->errors.live_bytes, error));
+  bursar_buffer_format(view->out, "  %s allocations, ", bursar_view_number(model->allocations, a));
+  bursar_view_temporaries(view);
+  bursar_buffer_format(view->out, ", %s in all\n",
+                       model->allocated_bytes == BURSAR_MODEL_UNKNOWN ? "an unknown amount"
+                                                                      : bursar_size_print(model->allocated_bytes, c));
   bursar_view_warnings(view);
 }
 

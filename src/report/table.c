@@ -15,16 +15,30 @@ static void print_title(const struct bursar_view *view, const char *what) {
 
 static void print_headings(const struct bursar_view *view, const char *first) {
   bursar_view_style(view, BURSAR_STYLE_DIM);
-  bursar_buffer_format(view->out, "%*s%7s %9s %8s  %-10s  %s\n", (int)bursar_view_bar_columns(view), "", "share", first,
-                       "blocks", "domain", "function, line, callers");
+  bursar_buffer_format(view->out, "%*s%7s %9s %s%8s  %-10s  %s\n", (int)bursar_view_bar_columns(view), "", "share",
+                       first, view->model->estimated ? "\xc2\xb1 error    " : "", "blocks", "domain",
+                       "function, line, callers");
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
 }
 
+/* The error beside a figure, where all of them are estimates. */
+static void print_error(const struct bursar_view *view, double error) {
+  char text[BURSAR_SIZE_TEXT];
+  if (!view->model->estimated)
+    return;
+  if (error >= 0)
+    bursar_buffer_format(view->out, "\xc2\xb1 %-9s ", bursar_size_print((uint64_t)(error + 0.5), text));
+  else
+    bursar_buffer_format(view->out, "\xc2\xb1 %-9s ", "not known");
+}
+
 static void print_where(const struct bursar_view *view, const struct bursar_model_site *site) {
-  unsigned taken = FIXED_COLUMNS + bursar_view_bar_columns(view);
+  unsigned taken = FIXED_COLUMNS + bursar_view_bar_columns(view) + (view->model->estimated ? 12 : 0);
   bursar_buffer_format(view->out, "  %-10s  ", bursar_domains_name(site->domain));
   size_t room = view->width > taken ? view->width - taken : 0;
-  if (site->outside)
+  if (view->model->reader->header.mode == BURSAR_MODE_COUNT)
+    bursar_buffer_text(view->out, "(all of it: mode count keeps no stacks)");
+  else if (site->outside)
     bursar_buffer_text(view->out, "(outside the GIL: no stack)");
   else
     bursar_view_stack(view, site->node, room < 16 ? 16 : room);
@@ -32,12 +46,13 @@ static void print_where(const struct bursar_view *view, const struct bursar_mode
 }
 
 static void print_row(const struct bursar_view *view, const struct bursar_model_site *site, struct bursar_held held,
-                      uint64_t whole) {
+                      uint64_t whole, double error) {
   bursar_view_bar(view, held.bytes, whole);
   bursar_view_share(view, held.bytes, whole);
   bursar_buffer_char(view->out, ' ');
   bursar_view_size(view, held.bytes);
   bursar_buffer_char(view->out, ' ');
+  print_error(view, error);
   bursar_view_count(view, held.blocks);
   print_where(view, site);
 }
@@ -52,7 +67,7 @@ void bursar_table_print(const struct bursar_view *view) {
     if (!site->at.bytes)
       continue;
     if (bursar_view_shows(i, site->at.bytes, model->at.bytes)) {
-      print_row(view, site, site->at, model->at.bytes);
+      print_row(view, site, site->at, model->at.bytes, site->errors.at_bytes);
       continue;
     }
     rest++;
@@ -78,7 +93,7 @@ void bursar_table_print_leaks(const struct bursar_view *view) {
     if (!site->leak)
       continue;
     if (bursar_view_shows(rows++, site->live.bytes, whole)) {
-      print_row(view, site, site->live, whole);
+      print_row(view, site, site->live, whole, site->errors.live_bytes);
       continue;
     }
     rest++;
@@ -96,6 +111,10 @@ void bursar_table_print_temporary(const struct bursar_view *view) {
   const struct bursar_model *model = view->model;
   uint64_t rows = 0, rest = 0, rest_count = 0;
   char text[BURSAR_SIZE_TEXT], more[BURSAR_SIZE_TEXT];
+  if (model->temporaries == BURSAR_MODEL_UNKNOWN) {
+    bursar_buffer_format(view->out, "mode %s does not tell temporary allocations: use mode exact\n", model->mode);
+    return;
+  }
   bursar_view_style(view, BURSAR_STYLE_BOLD);
   bursar_buffer_format(view->out, "Temporary allocations: freed before their thread's next %u\n",
                        model->temporary_within ? model->temporary_within : 1);

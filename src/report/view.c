@@ -1,4 +1,5 @@
 #include "report/view.h"
+#include "report/estimate.h"
 
 #include "base/size.h"
 
@@ -281,6 +282,14 @@ static void warn_of_gaps(const struct bursar_view *view) {
              bursar_size_print(model->peak_error_bytes, size));
     warn(view, text);
   }
+  if (model->estimated)
+    warn(view, "what is live, and where, is estimated; \xc2\xb1 is one standard error. Peaks are biased: chance made them "
+               "greatest");
+  if (model->reader->freed_before) {
+    snprintf(text, sizeof text, "%s were freed beyond what was allocated: blocks from before the books",
+             bursar_size_print(model->reader->freed_before, size));
+    warn(view, text);
+  }
   for (uint32_t i = 0; i < model->reader->note_count; i++)
     warn(view, model->reader->note[i]);
 }
@@ -288,6 +297,21 @@ static void warn_of_gaps(const struct bursar_view *view) {
 void bursar_view_warnings(const struct bursar_view *view) {
   warn_of_life(view);
   warn_of_gaps(view);
+}
+
+char *bursar_view_number(uint64_t count, char out[BURSAR_SIZE_TEXT]) {
+  if (count != BURSAR_MODEL_UNKNOWN)
+    return bursar_size_count(count, out);
+  snprintf(out, BURSAR_SIZE_TEXT, "an unknown number of");
+  return out;
+}
+
+void bursar_view_temporaries(const struct bursar_view *view) {
+  char text[BURSAR_SIZE_TEXT];
+  if (view->model->temporaries == BURSAR_MODEL_UNKNOWN)
+    bursar_buffer_text(view->out, "how many temporary is not known");
+  else
+    bursar_buffer_format(view->out, "%s of them temporary", bursar_size_count(view->model->temporaries, text));
 }
 
 static void print_path(const struct bursar_view *view) {
@@ -307,16 +331,21 @@ static void print_path(const struct bursar_view *view) {
 void bursar_view_head(const struct bursar_view *view) {
   const struct bursar_model *model = view->model;
   char a[BURSAR_SIZE_TEXT], b[BURSAR_SIZE_TEXT], c[BURSAR_SIZE_TEXT], d[BURSAR_SIZE_TEXT];
+  char error[BURSAR_ESTIMATE_TEXT];
   print_path(view);
   bursar_view_style(view, BURSAR_STYLE_BOLD);
-  bursar_buffer_format(view->out, "peak %s", bursar_size_print(model->peak_bytes, a));
+  bursar_buffer_format(view->out, "peak %s%s", bursar_size_print(model->peak_bytes, a),
+                       bursar_estimate_print(model->errors.peak_bytes, error));
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
-  bursar_buffer_format(view->out, " at %.3f s of %.3f s; %s live %s, in %s blocks\n", (double)model->peak_time_ns / 1e9,
+  bursar_buffer_format(view->out, " at %.3f s of %.3f s; %s%s live %s, in %s blocks\n", (double)model->peak_time_ns / 1e9,
                        (double)model->run_ns / 1e9, bursar_size_print(model->live.bytes, b),
+                       bursar_estimate_print(model->errors.live_bytes, error),
                        model->running ? "now" : "at the end", bursar_size_count(model->live.blocks, c));
-  bursar_buffer_format(view->out, "%s allocations, %s of them temporary; %s frees; %s allocated in all\n",
-                       bursar_size_count(model->allocations, a), bursar_size_count(model->temporaries, b),
-                       bursar_size_count(model->frees, c), bursar_size_print(model->allocated_bytes, d));
+  bursar_buffer_format(view->out, "%s allocations, ", bursar_view_number(model->allocations, a));
+  bursar_view_temporaries(view);
+  bursar_buffer_format(view->out, "; %s frees; %s allocated in all\n", bursar_view_number(model->frees, c),
+                       model->allocated_bytes == BURSAR_MODEL_UNKNOWN ? "an unknown amount"
+                                                                      : bursar_size_print(model->allocated_bytes, d));
   bursar_view_warnings(view);
   bursar_buffer_char(view->out, '\n');
 }

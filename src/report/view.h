@@ -7,6 +7,7 @@
 #define BURSAR_REPORT_VIEW_H
 
 #include "base/buffer.h"
+#include "base/size.h"
 #include "report/model.h"
 
 #include <stdbool.h>
@@ -54,6 +55,11 @@ unsigned bursar_view_bar_columns(const struct bursar_view *view);
 /* A size right-aligned in nine columns, a count in eight (a dash where it is not known). */
 void bursar_view_size(const struct bursar_view *view, uint64_t bytes);
 void bursar_view_count(const struct bursar_view *view, uint64_t count);
+
+/* "680 of them temporary", or that it is not known. */
+void bursar_view_temporaries(const struct bursar_view *view);
+/* A count of things, or "an unknown number of": for sentences. */
+char *bursar_view_number(uint64_t count, char out[BURSAR_SIZE_TEXT]);
 
 /* A file name as a person needs it: the part after site-packages or the standard library, or relative to the main
  * script's folder.  Borrowed, part of the same text. */

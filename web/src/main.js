@@ -394,14 +394,17 @@ class Page {
     document.title = `${shorten(printable(facts.program), 60)} · memory · bursar`;
     byId("program").textContent = shorten(printable(facts.program), 120);
     byId("program").title = shorten(printable(facts.main_file || facts.program), 400);
-    byId("peak").textContent = bytes(facts.peak_bytes);
+    byId("peak").textContent = bytes(facts.peak_bytes) + give(facts.peak_stderr);
     byId("peak-time").textContent = `after ${seconds(facts.peak_time_s)} of ${seconds(facts.run_s)}`;
-    byId("end").textContent = bytes(facts.live_bytes);
+    byId("end").textContent = bytes(facts.live_bytes) + give(facts.live_stderr);
     byId("end-note").textContent = facts.peak_bytes > 0 ? `${percent(facts.live_bytes, facts.peak_bytes)} of the peak` : "";
-    byId("allocated").textContent = bytes(facts.allocated_bytes);
-    byId("allocated-note").textContent = `in ${shortCount(facts.allocations)} allocations`;
-    byId("temporary").textContent = shortCount(facts.temporary_allocations);
-    byId("temporary-note").textContent = `${percent(facts.temporary_allocations, facts.allocations)} of allocations`;
+    byId("allocated").textContent = facts.allocated_bytes === null ? "not known" : bytes(facts.allocated_bytes);
+    byId("allocated-note").textContent =
+      facts.allocations === null ? "" : `in ${shortCount(facts.allocations)} allocations`;
+    const temporary = facts.temporary_allocations;
+    byId("temporary").textContent = temporary === null ? "not known" : shortCount(temporary);
+    byId("temporary-note").textContent =
+      temporary === null ? `mode ${facts.mode} does not tell` : `${percent(temporary, facts.allocations)} of allocations`;
     byId("notes").replaceChildren(...facts.notes.map((note) => make("li", {}, printable(note))));
     byId("notes").hidden = facts.notes.length === 0;
     byId("remarks").textContent = remarks(facts).join(" ");
@@ -618,6 +621,11 @@ function remarks(facts) {
   }
   if (facts.history_lossy) out.push("The curve is exact; the stacks are known at the instants marked on it.");
   return out;
+}
+
+/** The standard error of an estimate. */
+function give(error) {
+  return error > 0 ? ` ± ${bytes(error)}` : "";
 }
 
 function temporaryMeans(within) {

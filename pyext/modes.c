@@ -1,0 +1,56 @@
+#include "modes.h"
+
+#include <string.h>
+
+#include "account/account.h"
+#include "hooks.h"
+
+PyMemAllocatorEx bursar_modes_under[3];
+size_t bursar_modes_plain;
+bool bursar_modes_malloc;
+
+static const PyMemAllocatorDomain python_domain[BURSAR_DOMAINS_PYTHON] = {[BURSAR_DOMAIN_OBJ] = PYMEM_DOMAIN_OBJ,
+                                                                          [BURSAR_DOMAIN_MEM] = PYMEM_DOMAIN_MEM,
+                                                                          [BURSAR_DOMAIN_RAW] = PYMEM_DOMAIN_RAW};
+static unsigned installed[BURSAR_DOMAINS_PYTHON]; /* the mode whose hook is there, 0: none */
+
+static const struct bursar_modes_hooks *hooks_of(unsigned mode) {
+  return mode == BURSAR_MODE_SAMPLE ? &bursar_sampling_hooks : &bursar_counting_hooks;
+}
+
+const char *bursar_modes_refuse(unsigned mode) {
+  bool left = mode != BURSAR_MODE_EXACT && bursar_hooks_left();
+  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)
+    left = left || (installed[domain] && installed[domain] != mode);
+  if (left)
+    return "another library has wrapped Python's allocators over bursar's hooks of another mode: use the mode of before";
+  return mode == BURSAR_MODE_COUNT ? bursar_counting_refuse() : NULL;
+}
+
+void bursar_modes_install(unsigned mode, uint32_t domains) {
+  const char *name = _PyMem_GetCurrentAllocatorName();
+  bursar_hooks_guard_arenas(domains);
+  bursar_modes_malloc = domains >> BURSAR_DOMAIN_MALLOC & 1;
+  if (!installed[BURSAR_DOMAIN_OBJ]) /* debug hooks add three words */
+    bursar_modes_plain = name && strncmp(name, "pymalloc", 8) == 0 ? 512 - 4 * sizeof(size_t) : 0;
+  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++) {
+    if (installed[domain] || !(domains >> domain & 1))
+      continue;
+    PyMemAllocatorEx hook = hooks_of(mode)->python[domain];
+    PyMem_GetAllocator(python_domain[domain], &bursar_modes_under[domain]);
+    hook.ctx = bursar_modes_under[domain].ctx; /* whoever reads a half-replaced allocator gets one that fits */
+    PyMem_SetAllocator(python_domain[domain], &hook);
+    installed[domain] = mode;
+  }
+}
+
+void bursar_modes_remove(void) {
+  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++) {
+    PyMemAllocatorEx now;
+    PyMem_GetAllocator(python_domain[domain], &now);
+    if (!installed[domain] || now.malloc != hooks_of(installed[domain])->python[domain].malloc)
+      continue;
+    PyMem_SetAllocator(python_domain[domain], &bursar_modes_under[domain]);
+    installed[domain] = 0;
+  }
+}

@@ -1,0 +1,247 @@
+#include "modes.h"
+
+#include "account/sample.h"
+
+#include "anywhere.h"
+#include "frames.h"
+#include "native/patch.h"
+#include "native_books.h"
+
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define INLINE inline __attribute__((always_inline))
+
+static PyMemAllocatorEx *const under = bursar_modes_under;
+
+/* --- what is rare -------------------------------------------------------------------------------------------------------- */
+
+static __attribute__((noinline)) void *chosen(void *p, size_t size, unsigned domain) {
+  if (!bursar_account.active || bursar_anywhere_inside)
+    return p;
+  bursar_anywhere_inside = true;
+  if (UNLIKELY(bursar_patch_due()))
+    bursar_native_books_modules_came();
+  bool gil = bursar_holds_main_gil();
+  if (gil)
+    bursar_numpy_ask();
+  uint32_t tag = !gil                              ? 0
+                 : domain >= BURSAR_DOMAINS_PYTHON ? bursar_frames_native_tag(domain)
+                                                   : bursar_frames_tag(domain);
+  bursar_sample_book(p, size, tag, domain);
+  bursar_anywhere_inside = false;
+  return p;
+}
+
+/* Nothing is to be forgotten of a block that a signal handler frees in the midst of our work: it then stays in the books until
+ * its address is used again. */
+static __attribute__((noinline)) void ends_slowly(void *p, unsigned domain, bool counts) {
+  if (counts)
+    bursar_sample_free_slowly(p, domain);
+  if (!p || !bursar_sample_may_hold(p) || bursar_anywhere_inside)
+    return;
+  bursar_anywhere_inside = true;
+  bursar_sample_end(p, bursar_holds_main_gil());
+  bursar_anywhere_inside = false;
+}
+
+/* --- a block's beginning, its end, and both ------------------------------------------------------------------------------ */
+
+static INLINE void *begins(void *p, size_t size, unsigned domain) {
+  if (UNLIKELY(!p))
+    return p;
+  return UNLIKELY(bursar_sample_alloc(size, domain)) ? chosen(p, size, domain) : p;
+}
+
+static INLINE void ends(void *p, unsigned domain) {
+  if (UNLIKELY(!bursar_sample_free(p, domain)))
+    ends_slowly(p, domain, true);
+}
+
+/* Inside other hooks a free comes down with the pointer that the outermost one has counted.  `lowest`: no hook is below, and
+ * the address may come back to this thread as somebody else's. */
+static INLINE void ends_below(void *p, unsigned domain, bool lowest) {
+  if (bursar_anywhere_inside)
+    return;
+  if (p != bursar_lanes_mine.last) {
+    ends(p, domain);
+    return;
+  }
+  if (lowest)
+    bursar_lanes_mine.last = NULL;
+  if (UNLIKELY(bursar_sample_may_hold(p)))
+    ends_slowly(p, domain, false);
+}
+
+/* Taken out, if it was chosen: else the record's number is 0. */
+static void lift(void *p, struct bursar_record *out) {
+  bool was = bursar_anywhere_inside;
+  *out = (struct bursar_record){0};
+  bursar_anywhere_inside = true;
+  if (!was && bursar_sample_may_hold(p) && !bursar_sample_lift(p, out, bursar_holds_main_gil()))
+    out->number = 0;
+  bursar_anywhere_inside = was;
+}
+
+static void put_back(void *p, struct bursar_record old) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  if (old.number)
+    bursar_sample_put_back(p, old, bursar_holds_main_gil());
+  bursar_anywhere_inside = was;
+}
+
+static void drop(void *p, struct bursar_record old, unsigned domain) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  bursar_sample_free_slowly(p, domain);
+  if (old.number)
+    bursar_sample_drop(p, old, bursar_holds_main_gil());
+  bursar_lanes_mine.last = NULL; /* no free comes down */
+  bursar_anywhere_inside = was;
+}
+
+static void *resized(void *p, size_t size, unsigned domain, void *(*call)(void *ctx, void *p, size_t size), void *ctx) {
+  struct bursar_record old = {0};
+  if (bursar_anywhere_inside)
+    return call(ctx, p, size);
+  if (p)
+    lift(p, &old);
+  bursar_anywhere_inside = true;
+  void *q = call(ctx, p, size);
+  bursar_anywhere_inside = false;
+  if (p && !q)
+    put_back(p, old);
+  else if (p)
+    drop(p, old, domain);
+  return begins(q, size, domain);
+}
+
+/* --- OBJ and MEM --------------------------------------------------------------------------------------------------------- */
+
+static __attribute__((noinline)) void *malloc_guarded(size_t size, unsigned domain) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  void *p = under[domain].malloc(under[domain].ctx, size);
+  bursar_anywhere_inside = was;
+  return begins(p, size, domain);
+}
+
+static INLINE void *hooked_malloc(size_t size, unsigned domain) {
+  if (UNLIKELY(size - 1 >= bursar_modes_plain))
+    return malloc_guarded(size, domain);
+  return begins(under[domain].malloc(under[domain].ctx, size), size, domain);
+}
+
+static INLINE void *hooked_calloc(size_t count, size_t size, unsigned domain) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  void *p = under[domain].calloc(under[domain].ctx, count, size);
+  bursar_anywhere_inside = was;
+  return begins(p, count * size, domain); /* no overflow: it was served */
+}
+
+static INLINE void hooked_free(void *p, unsigned domain) {
+  ends(p, domain);
+  under[domain].free(under[domain].ctx, p);
+}
+
+static void *obj_malloc(void *ctx, size_t size) { return hooked_malloc(size, BURSAR_DOMAIN_OBJ); }
+static void *obj_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, BURSAR_DOMAIN_OBJ); }
+static void *obj_realloc(void *ctx, void *p, size_t size) {
+  return resized(p, size, BURSAR_DOMAIN_OBJ, under[BURSAR_DOMAIN_OBJ].realloc, under[BURSAR_DOMAIN_OBJ].ctx);
+}
+static void obj_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_OBJ); }
+
+static void *mem_malloc(void *ctx, size_t size) { return hooked_malloc(size, BURSAR_DOMAIN_MEM); }
+static void *mem_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, BURSAR_DOMAIN_MEM); }
+static void *mem_realloc(void *ctx, void *p, size_t size) {
+  return resized(p, size, BURSAR_DOMAIN_MEM, under[BURSAR_DOMAIN_MEM].realloc, under[BURSAR_DOMAIN_MEM].ctx);
+}
+static void mem_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_MEM); }
+
+/* --- RAW, NumPy, malloc: below others ------------------------------------------------------------------------------------ */
+
+/* Not inside another hook.  An address that was freed from above may come back here. */
+static INLINE void *begins_below(void *p, size_t size, unsigned domain) {
+  if (p == bursar_lanes_mine.last)
+    bursar_lanes_mine.last = NULL;
+  return begins(p, size, domain);
+}
+
+static void *raw_malloc(void *ctx, size_t size) {
+  const PyMemAllocatorEx *raw = &under[BURSAR_DOMAIN_RAW];
+  if (bursar_anywhere_inside)
+    return raw->malloc(raw->ctx, size);
+  bursar_anywhere_inside = true;
+  void *p = raw->malloc(raw->ctx, size);
+  bursar_anywhere_inside = false;
+  return begins_below(p, size, BURSAR_DOMAIN_RAW);
+}
+static void *raw_calloc(void *ctx, size_t count, size_t size) {
+  const PyMemAllocatorEx *raw = &under[BURSAR_DOMAIN_RAW];
+  if (bursar_anywhere_inside)
+    return raw->calloc(raw->ctx, count, size);
+  bursar_anywhere_inside = true;
+  void *p = raw->calloc(raw->ctx, count, size);
+  bursar_anywhere_inside = false;
+  return begins_below(p, count * size, BURSAR_DOMAIN_RAW);
+}
+static void *raw_realloc(void *ctx, void *p, size_t size) {
+  return resized(p, size, BURSAR_DOMAIN_RAW, under[BURSAR_DOMAIN_RAW].realloc, under[BURSAR_DOMAIN_RAW].ctx);
+}
+static void raw_free(void *ctx, void *p) {
+  ends_below(p, BURSAR_DOMAIN_RAW, !bursar_modes_malloc);
+  under[BURSAR_DOMAIN_RAW].free(under[BURSAR_DOMAIN_RAW].ctx, p);
+}
+
+static void *numpy_malloc(void *ctx, size_t size) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  void *p = bursar_numpy_under.malloc(ctx, size);
+  bursar_anywhere_inside = was;
+  return was || !bursar_account.active ? p : begins(p, size, BURSAR_DOMAIN_NUMPY);
+}
+static void *numpy_calloc(void *ctx, size_t count, size_t size) {
+  bool was = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+  void *p = bursar_numpy_under.calloc(ctx, count, size);
+  bursar_anywhere_inside = was;
+  return was || !bursar_account.active ? p : begins(p, count * size, BURSAR_DOMAIN_NUMPY);
+}
+static void *numpy_realloc(void *ctx, void *p, size_t size) {
+  return bursar_account.active ? resized(p, size, BURSAR_DOMAIN_NUMPY, bursar_numpy_under.realloc, ctx)
+                               : bursar_numpy_under.realloc(ctx, p, size);
+}
+static void numpy_free(void *ctx, void *p, size_t size) {
+  if (bursar_account.active && !bursar_anywhere_inside)
+    ends(p, BURSAR_DOMAIN_NUMPY);
+  bursar_numpy_under.free(ctx, p, size);
+}
+
+static void native_begun(void *p, size_t size) {
+  if (!bursar_anywhere_inside)
+    (void)begins_below(p, size, BURSAR_DOMAIN_MALLOC);
+}
+static void native_ending(void *p) { ends_below(p, BURSAR_DOMAIN_MALLOC, true); }
+static bool native_lift(void *p, struct bursar_record *old) {
+  if (bursar_anywhere_inside)
+    return false;
+  lift(p, old);
+  return true;
+}
+static void native_drop(void *p, struct bursar_record old, void *q, size_t size) {
+  if (!q && size) {
+    put_back(p, old);
+    return;
+  }
+  drop(p, old, BURSAR_DOMAIN_MALLOC);
+  if (q)
+    (void)begins(q, size, BURSAR_DOMAIN_MALLOC);
+}
+
+const struct bursar_modes_hooks bursar_sampling_hooks = {
+    .python = {[BURSAR_DOMAIN_OBJ] = {NULL, obj_malloc, obj_calloc, obj_realloc, obj_free},
+               [BURSAR_DOMAIN_MEM] = {NULL, mem_malloc, mem_calloc, mem_realloc, mem_free},
+               [BURSAR_DOMAIN_RAW] = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free}},
+    .numpy = {numpy_malloc, numpy_calloc, numpy_realloc, numpy_free},
+    .native = {.begun = native_begun, .ending = native_ending, .lift = native_lift, .drop = native_drop},
+};
