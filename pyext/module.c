@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "account/account.h"
+#include "account/count.h"
 #include "anywhere.h"
 #include "boot.h"
 #include "frames.h"
@@ -329,6 +330,7 @@ static PyObject *bursar_live_bytes(PyObject *module, PyObject *unused) {
 }
 
 static PyObject *bursar_counters(PyObject *module, PyObject *unused) {
+  bursar_count_settle();
   struct bursar_tally all = bursar_account_totals();
   long long live = bursar_account_live(), peak = (long long)BURSAR_BOOKS->peak;
   return Py_BuildValue("LLKKK", live, peak > live ? peak : live, (unsigned long long)all.allocs,

@@ -137,7 +137,7 @@ def start(
         if is_open() and _state.owner == _NOBODY:
             kept = _bursar.status()["mode"]
             if mode not in (None, kept):
-                warnings.warn(f"{kept} books are kept already; start(mode={mode!r}) changes nothing", stacklevel=2)
+                warnings.warn(f"the books are kept in mode {kept} already: start(mode={mode!r}) changes nothing", stacklevel=2)
             return
         if is_open():
             same = mode in (None, _bursar.status()["mode"])

@@ -49,6 +49,8 @@ static void add(uint64_t *at, uint64_t value) { __atomic_fetch_add(at, value, __
 
 /* trigger is level less what lane FREE holds, so the difference is what it holds. */
 int64_t bursar_account_live(void) {
+  if (bursar_account.mode == BURSAR_MODE_COUNT)
+    return bursar_count_live();
   return (int64_t)glance(&BURSAR_BOOKS->live) + __atomic_load_n(&bursar_account.level, __ATOMIC_RELAXED) -
          __atomic_load_n(&bursar_account.trigger, __ATOMIC_RELAXED);
 }

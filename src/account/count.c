@@ -133,10 +133,26 @@ bool bursar_count_add_slowly(size_t usable, unsigned domain, bool ends) {
   return due;
 }
 
+int64_t bursar_count_live(void) {
+  int64_t live = 0;
+  for (unsigned i = 0; i < BURSAR_LANES; i++)
+    live += __atomic_load_n(&bursar_lanes_pages.lane[i].total, __ATOMIC_RELAXED);
+  return live > 0 ? live : 0;
+}
+
+void bursar_count_settle(void) {
+  struct bursar_thread_lane *lane = bursar_lanes_mine.lane;
+  if (bursar_account.mode == BURSAR_MODE_COUNT && bursar_account.active && lane)
+    (void)bursar_count_together(lane);
+}
+
 void bursar_count_look(void) {
+  static uint64_t last;
   struct bursar_books *books = BURSAR_BOOKS;
-  if (!bursar_account.active)
+  uint64_t now = bursar_prim_now_coarse();
+  if (!bursar_account.active || now == last)
     return;
+  last = now;
   lock();
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
     books->gil[domain].alloc_bytes = by_domain[domain] > 0 ? (uint64_t)by_domain[domain] : 0;

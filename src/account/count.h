@@ -36,6 +36,9 @@ void bursar_count_unmark(const void *p, size_t bytes);
 /* At the start of books, main GIL, class N. */
 void bursar_count_start(void);
 void bursar_count_after_fork(void);
+/* What all threads hold, and what they held at most as far as this one knows: its own part of that is told first. */
+int64_t bursar_count_live(void);
+void bursar_count_settle(void);
 /* A thread has been brought together with the others: makes a tick if one is due.  Main GIL. */
 void bursar_count_look(void);
 

@@ -285,7 +285,7 @@ static void warn_of_gaps(const struct bursar_view *view) {
   if (model->estimated)
     warn(view, "what is live, and where, is estimated; \xc2\xb1 is one standard error. Peaks are biased: chance made them "
                "greatest");
-  if (model->reader->freed_before) {
+  if (model->reader->freed_before > model->peak_bytes / 1000) {
     snprintf(text, sizeof text, "%s were freed beyond what was allocated: blocks from before the books",
              bursar_size_print(model->reader->freed_before, size));
     warn(view, text);

@@ -42,7 +42,7 @@ def test_the_version_is_that_of_the_build(program: Program) -> None:
 def test_start_books_until_stop(program: Program, ledger: Path, facts: Callable[[Path], dict[str, Any]]) -> None:
     done = program(
         HEAD + "before = _bursar.status()['mode'], _bursar.live_bytes()\n"
-        "assert bursar.start(output=sys.argv[1]) is None\n"
+        "assert bursar.start('exact', output=sys.argv[1]) is None\n"
         "during = _bursar.status()\n"
         "kept = bytearray(3 << 20)\n"
         "held = _bursar.live_bytes()\n"
@@ -99,9 +99,8 @@ def test_a_second_start(program: Program, ledger: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "line"),
     [
-        ("sample", "mode 'sample' does not exist in this version: use mode='exact'"),
-        ("count", "mode 'count' does not exist in this version: use mode='exact'"),
-        ("exactly", "unknown mode 'exactly': use mode='exact'"),
+        ("exactly", "unknown mode 'exactly': use one of sample, count, exact"),
+        ("off", "unknown mode 'off': use one of sample, count, exact"),
     ],
 )
 def test_modes_that_do_not_exist(program: Program, mode: str, line: str) -> None:
@@ -226,12 +225,12 @@ def test_under_run_start_changes_nothing(bursar: Any, tmp_path: Path, ledger: Pa
     path, status, quiet, warned, elsewhere = printed(bursar("run", "-o", ledger, script))
     assert path == status["path"] == str(ledger)
     assert (status["mode"], quiet, elsewhere) == ("exact", 0, False)
-    assert warned == ["bursar run keeps exact books; start(mode='sample') changes nothing"]
+    assert warned == ["the books are kept in mode exact already: start(mode='sample') changes nothing"]
 
 
 def test_a_forked_child_has_no_books(program: Program, ledger: Path) -> None:
     done = program(
-        HEAD + "bursar.start(output=sys.argv[1])\n"
+        HEAD + "bursar.start('exact', output=sys.argv[1])\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    off = _bursar.live_bytes() == -1\n"

@@ -75,7 +75,7 @@ def test_modules_loaded_before_and_after(
     read = play(
         execute, python, command, tmp_path, driver,
         HEAD + ("driver = load()\n" if before else "")
-        + "bursar.start(output='start.bursar', domains='all')\n"
+        + "bursar.start('exact', output='start.bursar', domains='all')\n"
         + ("" if before else "driver = load()\nsum(range(1000))\n")
         + "a = driver.made_here(123_456)  # @name\n"
         "b = driver.made_by_table(234_567)  # @table\n"
@@ -98,13 +98,13 @@ def test_a_copied_pointer_is_not_seen(
         execute, python, command, tmp_path, driver,
         HEAD + "driver = load()\n"
         "driver.remember_malloc()\n"
-        "bursar.start(output='start.bursar', domains='all')\n"
+        "bursar.start('exact', output='start.bursar', domains='all')\n"
         "a = driver.made_by_variable(123_456)  # @variable\n"
         "b = driver.made_here(1_000)  # @name\n"
         "driver.ended_here(a)\n"
         "driver.ended_here(b)\n"
         "bursar.stop()\n"
-        "bursar.start(output='again.bursar', domains='all')\n"
+        "bursar.start('exact', output='again.bursar', domains='all')\n"
         "driver.ended_here(driver.made_here(10))\n"
         "bursar.stop()\n",
     )  # fmt: skip
@@ -118,7 +118,7 @@ def test_once_stopped_it_only_passes_through(
     read = play(
         execute, python, command, tmp_path, driver,
         HEAD + "driver = load()\n"
-        "bursar.start(output='start.bursar', domains='native')\n"
+        "bursar.start('exact', output='start.bursar', domains='native')\n"
         "kept = driver.made_here(5_000)  # @kept\n"
         "bursar.stop()\n"
         "for i in range(1000): driver.ended_here(driver.made_here(i))\n"
@@ -131,6 +131,6 @@ def test_once_stopped_it_only_passes_through(
 def test_no_such_domain(execute: Run, python: str, tmp_path: Path, word: str) -> None:
     """Wrong input never costs data: the ledger that was there is still there."""
     (tmp_path / "start.bursar").write_text("mine")
-    done = execute(python, "-c", f"import bursar; bursar.start(output='start.bursar', force=True, domains={word!r})")
+    done = execute(python, "-c", f"import bursar; bursar.start('exact', output='start.bursar', force=True, domains={word!r})")
     assert done.returncode == 1 and "ValueError: no domain " in done.stderr
     assert (tmp_path / "start.bursar").read_text() == "mine"

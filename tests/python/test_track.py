@@ -15,7 +15,7 @@ SIZE = bytearray().__sizeof__()  # of the object; its n bytes are n + 1, for a f
 def figures(t):
     return [t.peak_bytes, t.live_bytes, t.allocations, t.frees, t.allocated_bytes]
 """
-OFF_AND_ON = pytest.mark.parametrize("start", ["", "bursar.start()\n"], ids=["off", "on"])
+OFF_AND_ON = pytest.mark.parametrize("start", ["", "bursar.start('exact')\n"], ids=["off", "on"])
 
 
 @OFF_AND_ON
@@ -44,7 +44,7 @@ def test_known_blocks(program: Program, start: str) -> None:
         "    with t: box[0] = None\n"
         "block(bursar.track())\n"
         "t = bursar.track(); kept = block(t); made = figures(t)\n"
-        "bursar.start()\n"
+        "bursar.start('exact')\n"
         "box = [bytearray(1000000)]\n"
         "t = bursar.track(); free(t, box)\n"
         "print(json.dumps([SIZE, made, figures(t)]))\n"
@@ -78,7 +78,7 @@ def test_figures_while_the_block_runs(program: Program) -> None:
 
 def test_the_peak_is_the_blocks_own(program: Program) -> None:
     done = program(
-        HEAD + "bursar.start()\n"
+        HEAD + "bursar.start('exact')\n"
         "big = bytearray(20000000); del big\n"
         "base = bytearray(3000000)\n"
         "outer, inner, after = bursar.track(), bursar.track(), bursar.track()\n"
@@ -104,7 +104,7 @@ def test_the_peak_is_the_blocks_own(program: Program) -> None:
 def test_threads_and_nesting(program: Program) -> None:
     """Blocks of threads that run in turn know their own memory; a block around them knows all of it."""
     done = program(
-        HEAD + "bursar.start()\n"
+        HEAD + "bursar.start('exact')\n"
         "kept, inner = [], []\n"
         "def work(n):\n"
         "    with bursar.track() as t:\n"
@@ -138,7 +138,7 @@ def test_another_threads_memory_counts(program: Program) -> None:
 
 def test_books_that_close_in_the_block(program: Program) -> None:
     done = program(
-        HEAD + "bursar.start()\n"
+        HEAD + "bursar.start('exact')\n"
         "with bursar.track() as t:\n"
         "    a = bytearray(1000000)\n"
         "    bursar.stop()\n"
@@ -159,7 +159,7 @@ def test_own_books_close_with_the_last_block(program: Program) -> None:
         "    with bursar.track(): said.append(live_bytes() >= 0)\n"
         "    said.append(live_bytes() >= 0)\n"
         "said.append(live_bytes() >= 0)\n"
-        "bursar.start()\n"
+        "bursar.start('exact')\n"
         "with bursar.track(): pass\n"
         "said.append(live_bytes() >= 0)\n"
         "print(json.dumps(said))\n"
@@ -171,8 +171,8 @@ def test_start_in_a_block_keeps_its_books(program: Program) -> None:
     done = program(
         HEAD + "from bursar._bursar import live_bytes\n"
         "with bursar.track():\n"
-        "    bursar.start()\n"
-        "    try: bursar.start(output='other.bursar')\n"
+        "    bursar.start('exact')\n"
+        "    try: bursar.start('exact', output='other.bursar')\n"
         "    except RuntimeError as error: print('refused')\n"
         "print(live_bytes() >= 0)\n"
     )
