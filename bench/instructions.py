@@ -235,7 +235,7 @@ def count_once(python: str, count: Count, work: Path) -> Work:
 def measure(
     python: str = sys.executable,
     cases: Iterable[str] = tuple(CASES),
-    states: Iterable[str] = ("off", "imported", *BOOKS),
+    states: Iterable[str] = ("off", "imported", *BOOKED_STATES),
     events: int = EVENTS,
 ) -> dict[str, dict[str, Work]]:
     """What bursar adds to each event, by state and case. Raises RuntimeError where a run fails."""
@@ -265,7 +265,7 @@ def main() -> int:
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--python", default=sys.executable, help="an interpreter that has bursar installed")
     parser.add_argument("--cases", default=",".join(CASES), help="some of " + ", ".join(CASES))
-    parser.add_argument("--states", default="off,imported,exact,sample,count", help="some of " + ", ".join(STATES))
+    parser.add_argument("--states", default="off,imported,exact,scoped,sample,count", help="some of " + ", ".join(STATES))
     options = parser.parse_args()
     try:
         added = measure(options.python, options.cases.split(","), options.states.split(","))

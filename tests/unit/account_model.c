@@ -63,14 +63,20 @@ int account_model_start(struct account_model *model, const char *folder, uint64_
   return start(model, folder, (struct bursar_settings){.cap = cap, .within = within}, error);
 }
 
-void account_model_open_sampling(struct account_model *model, uint64_t cap, uint32_t interval, uint64_t seed) {
+static void open_mode(struct account_model *model, struct bursar_settings settings) {
   char folder[] = "/tmp/bursar-test-XXXXXX";
   struct bursar_error error;
-  struct bursar_settings settings = {
-      .cap = cap, .mode = BURSAR_MODE_SAMPLE, .interval = interval, .seed = seed};
   must(mkdtemp(folder) != NULL, "mkdtemp");
   if (start(model, folder, settings, &error) != 0)
     must(false, error.text);
+}
+
+void account_model_open_sampling(struct account_model *model, uint64_t cap, uint32_t interval, uint64_t seed) {
+  open_mode(model, (struct bursar_settings){.cap = cap, .mode = BURSAR_MODE_SAMPLE, .interval = interval, .seed = seed});
+}
+
+void account_model_open_counting(struct account_model *model) {
+  open_mode(model, (struct bursar_settings){.mode = BURSAR_MODE_COUNT});
 }
 
 void account_model_open(struct account_model *model, uint64_t cap, uint32_t within) {

@@ -63,6 +63,8 @@ int account_model_start(struct account_model *model, const char *folder, uint64_
                         struct bursar_error *error);
 /* Mode sample, at this cap, interval and seed (0: as in sample.h).  Only the file and the provider of the model are used. */
 void account_model_open_sampling(struct account_model *model, uint64_t cap, uint32_t interval, uint64_t seed);
+/* Mode count, likewise. */
+void account_model_open_counting(struct account_model *model);
 /* Closes the books; the ledger stays. */
 void account_model_stop(struct account_model *model, enum bursar_state state);
 /* Removes the ledger and its folder. */
