@@ -66,6 +66,20 @@ TOOLS = {
             every_pair=True,
         ),
         Tool(
+            "ours-sample",
+            "bursar, mode sample",
+            "bursar",
+            ("BIN/bursar", "run", "--mode", "sample", "-o", "CAPTURE", "SCRIPT"),
+            every_pair=True,
+        ),
+        Tool(
+            "ours-count",
+            "bursar, mode count",
+            "bursar",
+            ("BIN/bursar", "run", "--mode", "count", "-o", "CAPTURE", "SCRIPT"),
+            every_pair=True,
+        ),
+        Tool(
             "memray",
             "memray, Python allocators",
             "memray",

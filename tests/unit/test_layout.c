@@ -32,6 +32,14 @@ int main(void) {
   EQ(sizeof(struct bursar_tick), 144);
   EQ(offsetof(struct bursar_tick, first_undo), 136);
   EQ(sizeof(struct bursar_undo), 16);
+  EQ(offsetof(struct bursar_header, interval), 164);
+  EQ(offsetof(struct bursar_books, domain_peak), 736);
+  EQ(offsetof(struct bursar_counts, lost_samples), 136);
+  EQ(sizeof(struct bursar_thread_lane), 512);
+  EQ(offsetof(struct bursar_thread_lane, total), 336);
+  EQ(sizeof(struct bursar_estimate), 112);
+  EQ(offsetof(struct bursar_estimate, peak_epoch), 96);
+  OK(BURSAR_AT_LANES + BURSAR_LANES * sizeof(struct bursar_thread_lane) == BURSAR_EXTENT_MIN, "lanes end extent 0");
   OK(BURSAR_AT_DIRECTORY + BURSAR_PAGE <= BURSAR_EXTENT_MIN, "the head pages fit in extent 0");
   OK(sizeof(struct bursar_header) <= BURSAR_PAGE && sizeof(struct bursar_books) <= BURSAR_PAGE &&
          sizeof(struct bursar_counts) <= BURSAR_PAGE,
