@@ -273,7 +273,8 @@ def main() -> int:
         print(f"instructions: {error}", file=sys.stderr)
         return 1
     if options.format == "json":
-        facts: dict[str, object] = {"events": EVENTS, "cases": CASES, "states": STATES, "bounds": BOUNDS["exact"], "bounds_of_modes": BOUNDS}
+        facts: dict[str, object] = {"events": EVENTS, "cases": CASES, "states": STATES, "bounds": BOUNDS["exact"]}
+        facts["bounds_of_modes"] = BOUNDS
         facts["off_error"] = OFF_ERROR
         for state, by_case in added.items():
             facts[state] = {case: work.instructions for case, work in by_case.items()}

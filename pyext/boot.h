@@ -16,8 +16,8 @@ struct bursar_boot {
   pid_t pid; /* who may start */
   uint64_t cap;
   uint32_t within;
-  uint32_t domains; /* a bit for each enum bursar_domain */
-  uint32_t mode;    /* enum bursar_mode */
+  uint32_t domains;  /* a bit for each enum bursar_domain */
+  uint32_t mode;     /* enum bursar_mode */
   uint32_t interval; /* of mode sample, for tests; 0: the usual one */
   uint64_t seed;
   bool follow;

@@ -23,7 +23,8 @@ const char *bursar_modes_refuse(unsigned mode) {
   for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)
     left = left || (installed[domain] && installed[domain] != mode);
   if (left)
-    return "another library has wrapped Python's allocators over bursar's hooks of another mode: use the mode of before";
+    return "another library has wrapped Python's allocators over bursar's hooks of another mode: use the mode of "
+           "before";
   return mode == BURSAR_MODE_COUNT ? bursar_counting_refuse() : NULL;
 }
 

@@ -19,7 +19,7 @@ struct handler {
 #define HANDLER_VERSION 1
 #define DEFAULT_HANDLER 306 /* its place in the table of NumPy's C API: the address of a capsule */
 
-static struct handler *hooked; /* NumPy's own; NULL: not yet */
+static struct handler *hooked;                /* NumPy's own; NULL: not yet */
 struct bursar_numpy_hooks bursar_numpy_under; /* what it held */
 static struct bursar_numpy_hooks ours;
 static bool wanted, expected, asked;

@@ -124,12 +124,12 @@ def start(
         modules call them by name, in those that are loaded and those that will be; what a program copied into a
         variable of its own before is not seen.
 
-    Under `bursar run`, or where BURSAR in the environment has opened the books, this changes nothing; where another mode is
-    asked for, it says so in one warning.  Blocks
+    Under `bursar run`, or where BURSAR in the environment has opened the books, this changes nothing; where another
+    mode is asked for, it says so in one warning.  Blocks
     allocated before are not known to the books.  Source: the allocator hooks of PEP 445, the handlers of NEP 49.
 
-    ValueError: there is no such mode or domain, or a number is out of its range.  RuntimeError: the books are open already
-    elsewhere, or the ledger cannot be made (there is one and force is not given, or output is something else).
+    ValueError: there is no such mode or domain, or a number is out of its range.  RuntimeError: the books are open
+    already elsewhere, or the ledger cannot be made (there is one and force is not given, or output is something else).
     """
     _check(mode, cap, temporary_within, domains)
     path = None if output is None else os.fspath(output)
@@ -137,7 +137,8 @@ def start(
         if is_open() and _state.owner == _NOBODY:
             kept = _bursar.status()["mode"]
             if mode not in (None, kept):
-                warnings.warn(f"the books are kept in mode {kept} already: start(mode={mode!r}) changes nothing", stacklevel=2)
+                said = f"the books are kept in mode {kept} already: start(mode={mode!r}) changes nothing"
+                warnings.warn(said, stacklevel=2)
             return
         if is_open():
             same = mode in (None, _bursar.status()["mode"])
@@ -162,7 +163,7 @@ def stop() -> None:
 
 
 def _measure() -> None:
-    """Books to measure by: opened in mode exact where there are none.  RuntimeError: those that are open cannot do it."""
+    """Open exact books to measure by where there are none.  RuntimeError: those that are open cannot do it."""
     if not is_open():
         _open(_LENT)
         return

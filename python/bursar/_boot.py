@@ -1,7 +1,8 @@
 """What the start-up file imports where `bursar run` or BURSAR asks for books: opens them before the program begins.
 
-BURSAR=sample, count or exact opens books in any Python, each in a ledger of its own in the default place; off, or nothing,
-does not.  Children inherit it.  It is not heard in a program with more rights than its user (setuid), nor with -E or -I.
+BURSAR=sample, count or exact opens books in any Python, each in a ledger of its own in the default place; off, or
+nothing, does not.  Children inherit it.  It is not heard in a program with more rights than its user (setuid), nor with
+-E or -I.
 
 BURSAR_RUN is taken out of the environment, of os.environ and of C, unless the books follow forks, so that no child
 takes itself for the program.  Whatever goes wrong here is one line on stderr, and the program goes on without books.

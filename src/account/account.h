@@ -88,7 +88,7 @@ struct bursar_settings {
   uint32_t python_hex; /* for the header */
   const char *python_version;
   uint32_t parent_pid;
-  uint32_t domains; /* those that are listened to, a bit each */
+  uint32_t domains;  /* those that are listened to, a bit each */
   uint32_t mode;     /* enum bursar_mode; 0: exact */
   uint32_t interval; /* mode sample, for tests: see bursar_sample_start */
   uint64_t seed;

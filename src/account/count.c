@@ -47,8 +47,7 @@ bool bursar_count_mark(const void *p, unsigned owner) {
 void bursar_count_unmark(const void *p, size_t bytes) {
   uintptr_t granule = (uintptr_t)1 << BURSAR_COUNT_GRANULE;
   for (uintptr_t at = (uintptr_t)p & ~(granule - 1); at < (uintptr_t)p + bytes; at += granule) {
-    unsigned char *leaf =
-        __atomic_load_n(&bursar_count_granules[at >> BURSAR_COUNT_LEAF & 0x7fff], __ATOMIC_ACQUIRE);
+    unsigned char *leaf = __atomic_load_n(&bursar_count_granules[at >> BURSAR_COUNT_LEAF & 0x7fff], __ATOMIC_ACQUIRE);
     if (leaf && leaf[(uint32_t)at >> BURSAR_COUNT_GRANULE] == BURSAR_COUNT_POOL)
       leaf[(uint32_t)at >> BURSAR_COUNT_GRANULE] = BURSAR_COUNT_BEFORE;
   }

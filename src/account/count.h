@@ -25,7 +25,8 @@ extern unsigned char *bursar_count_granules[1u << (47 - BURSAR_COUNT_LEAF)];
 
 static inline unsigned bursar_count_owner(const void *p) {
   uintptr_t address = (uintptr_t)p;
-  const unsigned char *leaf = __atomic_load_n(&bursar_count_granules[address >> BURSAR_COUNT_LEAF & 0x7fff], __ATOMIC_ACQUIRE);
+  const unsigned char *leaf =
+      __atomic_load_n(&bursar_count_granules[address >> BURSAR_COUNT_LEAF & 0x7fff], __ATOMIC_ACQUIRE);
   return leaf ? leaf[(uint32_t)address >> BURSAR_COUNT_GRANULE] : BURSAR_COUNT_BEFORE;
 }
 /* False: no memory to note it; then the block is not to be counted. */

@@ -7,7 +7,8 @@
 
 #define SHARED 0u
 
-_Static_assert(sizeof(struct bursar_thread_lane) * BURSAR_LANES == BURSAR_LANES_BYTES, "lanes fill the rest of extent 0");
+_Static_assert(sizeof(struct bursar_thread_lane) * BURSAR_LANES == BURSAR_LANES_BYTES,
+               "lanes fill the rest of extent 0");
 
 union bursar_lanes_pages bursar_lanes_pages __attribute__((aligned(BURSAR_PAGE)));
 __thread struct bursar_lanes_thread bursar_lanes_mine __attribute__((tls_model("initial-exec"))) = {.countdown = -1};
@@ -28,8 +29,9 @@ static void leave(void *lane) {
 
 int bursar_lanes_open(struct bursar_writer *writer, struct bursar_error *error) {
   if (!has_key && pthread_key_create(&at_end, leave) != 0)
-    return bursar_error_set(error, BURSAR_FAILED, "the program has used up all keys for thread-specific data: use mode "
-                                                  "exact, which needs none");
+    return bursar_error_set(error, BURSAR_FAILED,
+                            "the program has used up all keys for thread-specific data: use mode "
+                            "exact, which needs none");
   has_key = true;
   return bursar_writer_map_lanes(writer, &bursar_lanes_pages, error);
 }

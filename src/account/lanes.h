@@ -23,12 +23,12 @@ extern union bursar_lanes_pages {
 /* A thread's own; initial-exec: no call to find it. */
 struct bursar_lanes_thread {
   struct bursar_thread_lane *lane; /* NULL: none yet, or none any more */
-  int64_t countdown;        /* mode sample: bytes until the next point; below 0 where there is no lane */
-  const void *last;         /* the block whose end was counted last, by the outermost hook */
-  uint64_t random;          /* state of its generator */
-  int64_t shared_countdown; /* of a thread without a lane of its own */
-  uint32_t serial;          /* of the books that it has a lane of */
-  bool gone;                /* its end has begun */
+  int64_t countdown;               /* mode sample: bytes until the next point; below 0 where there is no lane */
+  const void *last;                /* the block whose end was counted last, by the outermost hook */
+  uint64_t random;                 /* state of its generator */
+  int64_t shared_countdown;        /* of a thread without a lane of its own */
+  uint32_t serial;                 /* of the books that it has a lane of */
+  bool gone;                       /* its end has begun */
 };
 extern __thread struct bursar_lanes_thread bursar_lanes_mine __attribute__((tls_model("initial-exec")));
 

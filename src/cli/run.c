@@ -250,8 +250,11 @@ int bursar_cli_run(int argc, char **argv) {
   struct wish wish = {.mode = NULL};
   struct target target = {.argv = NULL};
   const struct bursar_cli_option options[] = {
-      {.name = "mode", .value = "MODE", .text = &wish.mode, 
-       .help = "exact: every block, with its whole stack; sample: one in\n512 KiB, at almost no cost; count: totals by domain. exact\nunless given"},
+      {.name = "mode",
+       .value = "MODE",
+       .text = &wish.mode,
+       .help = "exact: every block, with its whole stack; sample: one in\n512 KiB, at almost no cost; count: totals by "
+               "domain. exact\nunless given"},
       {.name = "output",
        .letter = 'o',
        .value = "FILE",

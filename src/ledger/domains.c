@@ -34,7 +34,8 @@ uint32_t bursar_domains_parse(const char *list, char wrong[BURSAR_DOMAINS_WORD])
   }
 }
 
-const char *const bursar_domains_modes[] = {"exact", "sample", "count", NULL}; /* in enum bursar_mode's order, from 1 on */
+const char *const bursar_domains_modes[] = {"exact", "sample", "count",
+                                            NULL}; /* in enum bursar_mode's order, from 1 on */
 
 uint32_t bursar_domains_mode(const char *word) {
   for (uint32_t i = 0; bursar_domains_modes[i]; i++)

@@ -38,7 +38,8 @@
 #define BURSAR_AT_BOOKS 8192u
 #define BURSAR_AT_COUNTS 12288u
 #define BURSAR_AT_DIRECTORY 16384u
-#define BURSAR_AT_LANES 32768u /* BURSAR_LANES of struct bursar_thread_lane, to the extent's end; modes sample and count */
+#define BURSAR_AT_LANES \
+  32768u /* BURSAR_LANES of struct bursar_thread_lane, to the extent's end; modes sample and count */
 
 enum bursar_region {
   BURSAR_REGION_NONE = 0,
@@ -102,7 +103,7 @@ struct bursar_header { /* at BURSAR_AT_HEADER */
   uint32_t parent_pid; /* the process this one was forked from, where the books were carried over; else 0 */
   char python_version[32];
   char bursar_version[32];
-  uint32_t domains; /* a bit for each enum bursar_domain: those that were listened to */
+  uint32_t domains;  /* a bit for each enum bursar_domain: those that were listened to */
   uint32_t interval; /* mode sample: one point each so many bytes, on average */
 };
 

@@ -666,10 +666,8 @@ static void take_counted(struct bursar_reader *reader, uint64_t apart) {
       tally.frees = tally.allocs;
     books->gil[domain] = (struct bursar_tally){0};
     books->free_lane[domain] = tally;
-    reader->site[domain] = (struct bursar_site){.alloc_bytes = tally.alloc_bytes,
-                                                .allocs = tally.allocs,
-                                                .free_bytes = tally.free_bytes,
-                                                .frees = tally.frees};
+    reader->site[domain] = (struct bursar_site){
+        .alloc_bytes = tally.alloc_bytes, .allocs = tally.allocs, .free_bytes = tally.free_bytes, .frees = tally.frees};
   }
   books->free_high = books->peak + apart;
   for (uint32_t i = 0; i < reader->ticks; i++)

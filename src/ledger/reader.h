@@ -48,7 +48,7 @@ struct bursar_reader {
   uint32_t nodes; /* at least BURSAR_NODE_FIRST */
   struct bursar_site *site;
   struct bursar_site_facts *facts;
-  uint32_t sites; /* at least BURSAR_SITE_FIRST */
+  uint32_t sites;                   /* at least BURSAR_SITE_FIRST */
   struct bursar_estimate *estimate; /* by site; NULL unless the mode is sample */
   struct bursar_tick *tick;
   uint32_t ticks;

@@ -21,7 +21,7 @@ struct bursar_writer {
   uint8_t *directory;
   void *head; /* the mapping of extent 0 */
   void *books_at;
-  void *lanes_at; /* NULL: not mapped */
+  void *lanes_at;                           /* NULL: not mapped */
   unsigned char *base[BURSAR_REGION_COUNT]; /* contiguous address space of each region */
   uint64_t have[BURSAR_REGION_COUNT];       /* bytes that may be written */
   uint64_t limit[BURSAR_REGION_COUNT];      /* bytes it may ever have */

@@ -517,7 +517,8 @@ static void write_notes(struct page *page) {
     write_note(page, &first, "The books stopped for want of space: what the program did later is not in them.");
   if (model->estimated)
     write_note(page, &first,
-               "What is live, and where, is estimated from samples; \xc2\xb1 is one standard error. What a stack of small "
+               "What is live, and where, is estimated from samples; \xc2\xb1 is one standard error. What a stack of "
+               "small "
                "blocks holds is known to about the square root of (its bytes \xc3\x97 512 KiB). Peaks are biased: they "
                "stand where chance made them greatest.");
   if (reader->header.mode == BURSAR_MODE_COUNT)

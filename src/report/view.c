@@ -283,8 +283,9 @@ static void warn_of_gaps(const struct bursar_view *view) {
     warn(view, text);
   }
   if (model->estimated)
-    warn(view, "what is live, and where, is estimated; \xc2\xb1 is one standard error. Peaks are biased: chance made them "
-               "greatest");
+    warn(view,
+         "what is live, and where, is estimated; \xc2\xb1 is one standard error. Peaks are biased: chance made them "
+         "greatest");
   if (model->reader->freed_before > model->peak_bytes / 1000) {
     snprintf(text, sizeof text, "%s were freed beyond what was allocated: blocks from before the books",
              bursar_size_print(model->reader->freed_before, size));
@@ -337,9 +338,9 @@ void bursar_view_head(const struct bursar_view *view) {
   bursar_buffer_format(view->out, "peak %s%s", bursar_size_print(model->peak_bytes, a),
                        bursar_estimate_print(model->errors.peak_bytes, error));
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
-  bursar_buffer_format(view->out, " at %.3f s of %.3f s; %s%s live %s, in %s blocks\n", (double)model->peak_time_ns / 1e9,
-                       (double)model->run_ns / 1e9, bursar_size_print(model->live.bytes, b),
-                       bursar_estimate_print(model->errors.live_bytes, error),
+  bursar_buffer_format(view->out, " at %.3f s of %.3f s; %s%s live %s, in %s blocks\n",
+                       (double)model->peak_time_ns / 1e9, (double)model->run_ns / 1e9,
+                       bursar_size_print(model->live.bytes, b), bursar_estimate_print(model->errors.live_bytes, error),
                        model->running ? "now" : "at the end", bursar_size_count(model->live.blocks, c));
   bursar_buffer_format(view->out, "%s allocations, ", bursar_view_number(model->allocations, a));
   bursar_view_temporaries(view);

@@ -19,8 +19,8 @@ from running import Facts, Run
 __all__ = ["program"]
 pytestmark = pytest.mark.core
 
-# A known program: what it does is a list of (line, size, how many, how many of them are kept).  Run once before the books are
-# open, so that nothing is warmed up in them.
+# A known program: what it does is a list of (line, size, how many, how many are kept).  Run once before the books
+# are open, so that nothing is warmed up in them.
 WORK = """import gc, json, random, sys
 from bursar import _bursar
 gc.disable()
@@ -135,7 +135,7 @@ def test_reports_say_what_is_an_estimate(program: Program, bursar: Run, ledger: 
     assert at["live_bytes_stderr"] is None  # not known: never a figure
 
 
-# --- count ---------------------------------------------------------------------------------------------------------------
+# --- count -------------------------------------------------------------------------------------------------------
 
 
 def domain(facts: dict[str, Any], name: str) -> dict[str, Any]:
@@ -346,7 +346,7 @@ def test_forks_leave_the_books_alone(program: Program, facts: Facts, ledger: Pat
         assert read["notes"] == [] and 29_000 < read["allocations"] < 90_000, mode  # not the child's hundred thousand
 
 
-# --- BURSAR --------------------------------------------------------------------------------------------------------------
+# --- BURSAR ------------------------------------------------------------------------------------------------------
 
 STATUS = "import json, sys; from bursar import _bursar; print(json.dumps(_bursar.status()))"
 
@@ -371,7 +371,9 @@ def test_bursar_switches_it_on(execute: Run, python: str, ledgers: Path, facts: 
     assert read["complete"] and read["mode"] == mode and read["state"] == "ended"
 
 
-@pytest.mark.parametrize(("value", "options"), [(None, ()), ("off", ()), ("", ()), ("sample", ("-E",)), ("sample", ("-I",))])
+@pytest.mark.parametrize(
+    ("value", "options"), [(None, ()), ("off", ()), ("", ()), ("sample", ("-E",)), ("sample", ("-I",))]
+)
 def test_and_leaves_it_off(
     execute: Run, python: str, ledgers: Path, value: "str | None", options: "tuple[str, ...]"
 ) -> None:

@@ -131,6 +131,7 @@ def test_once_stopped_it_only_passes_through(
 def test_no_such_domain(execute: Run, python: str, tmp_path: Path, word: str) -> None:
     """Wrong input never costs data: the ledger that was there is still there."""
     (tmp_path / "start.bursar").write_text("mine")
-    done = execute(python, "-c", f"import bursar; bursar.start('exact', output='start.bursar', force=True, domains={word!r})")
+    text = f"import bursar; bursar.start('exact', output='start.bursar', force=True, domains={word!r})"
+    done = execute(python, "-c", text)
     assert done.returncode == 1 and "ValueError: no domain " in done.stderr
     assert (tmp_path / "start.bursar").read_text() == "mine"

@@ -1,5 +1,5 @@
-"""Two thousand million allocations from a hundred thousand stacks in mode sample: ledger, memory and figures stay what they
-are in a short run.
+"""Two thousand million allocations from a hundred thousand stacks in mode sample: ledger, memory and figures stay what
+they are in a short run.
 
 BURSAR_SOAK_ALLOCATIONS says how many; a part of them is run in every test.
 """

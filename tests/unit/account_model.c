@@ -72,7 +72,8 @@ static void open_mode(struct account_model *model, struct bursar_settings settin
 }
 
 void account_model_open_sampling(struct account_model *model, uint64_t cap, uint32_t interval, uint64_t seed) {
-  open_mode(model, (struct bursar_settings){.cap = cap, .mode = BURSAR_MODE_SAMPLE, .interval = interval, .seed = seed});
+  open_mode(model,
+            (struct bursar_settings){.cap = cap, .mode = BURSAR_MODE_SAMPLE, .interval = interval, .seed = seed});
 }
 
 void account_model_open_counting(struct account_model *model) {

@@ -41,7 +41,8 @@ static long resident(void) {
 }
 
 int main(int argc, char **argv) {
-  uint64_t events = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000000, stacks = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+  uint64_t events = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000000,
+           stacks = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
   uint64_t seed = 12345, live = 0, bytes = 0;
   long early = 0;
   account_model_open_sampling(&books, 0, 0, 1);
@@ -72,12 +73,13 @@ int main(int argc, char **argv) {
   double summed = 0;
   for (uint32_t i = 0; i < model->site_count; i++)
     summed += (double)model->sites[i].live.bytes;
-  printf("{\"live\":%llu,\"estimate\":%llu,\"stderr\":%.0f,\"summed\":%.0f,\"allocations\":%llu,\"allocated\":%llu,"
-         "\"counted\":%llu,\"sites\":%u,\"folded\":%llu,\"file\":%llu,\"early\":%ld,\"late\":%ld,\"notes\":%u}\n",
-         (unsigned long long)live, (unsigned long long)model->live.bytes, model->errors.live_bytes, summed,
-         (unsigned long long)model->allocations, (unsigned long long)bytes, (unsigned long long)model->allocated_bytes,
-         model->site_count, (unsigned long long)model->folded_sites, (unsigned long long)st.st_size, early, late,
-         model->reader->note_count);
+  printf(
+      "{\"live\":%llu,\"estimate\":%llu,\"stderr\":%.0f,\"summed\":%.0f,\"allocations\":%llu,\"allocated\":%llu,"
+      "\"counted\":%llu,\"sites\":%u,\"folded\":%llu,\"file\":%llu,\"early\":%ld,\"late\":%ld,\"notes\":%u}\n",
+      (unsigned long long)live, (unsigned long long)model->live.bytes, model->errors.live_bytes, summed,
+      (unsigned long long)model->allocations, (unsigned long long)bytes, (unsigned long long)model->allocated_bytes,
+      model->site_count, (unsigned long long)model->folded_sites, (unsigned long long)st.st_size, early, late,
+      model->reader->note_count);
   bursar_model_free(model);
   account_model_remove(&books);
   return 0;
