@@ -1,5 +1,6 @@
 #include "modes.h"
 
+#include "account/fold.h"
 #include "account/sample.h"
 
 #include "anywhere.h"
@@ -21,12 +22,17 @@ static __attribute__((noinline)) void *chosen(void *p, size_t size, unsigned dom
   if (UNLIKELY(bursar_patch_due()))
     bursar_native_books_modules_came();
   bool gil = bursar_holds_main_gil();
-  if (gil)
+  if (bursar_sample_may_hold(p)) /* where it is was another block, whose end was not seen */
+    bursar_sample_end(p, gil);
+  if (gil) {
     bursar_numpy_ask();
-  uint32_t tag = !gil                              ? 0
-                 : domain >= BURSAR_DOMAINS_PYTHON ? bursar_frames_native_tag(domain)
-                                                   : bursar_frames_tag(domain);
-  bursar_sample_book(p, size, tag, domain);
+    uint32_t tag = domain >= BURSAR_DOMAINS_PYTHON ? bursar_frames_native_tag(domain) : bursar_frames_tag(domain);
+    bursar_sample_book_gil(p, size, tag, domain);
+  } else {
+    bursar_fold_hold_off();
+    bursar_sample_book_free(p, size, bursar_frames_detached(domain), domain);
+    bursar_fold_let_go();
+  }
   bursar_anywhere_inside = false;
   return p;
 }

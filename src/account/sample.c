@@ -285,29 +285,33 @@ static void retire(const void *p, struct bursar_record record, bool gil) {
   unlock();
 }
 
-void bursar_sample_book(const void *p, size_t size, uint32_t tag, unsigned domain) {
-  struct bursar_weight weight = bursar_sample_weigh(p, size);
-  if (bursar_sample_may_hold(p)) /* where it is was another block, whose end was not seen */
-    bursar_sample_end(p, tag != 0);
-  uint32_t number = tag ? bursar_account_map_gil(weight.bytes, tag, domain)
-                        : bursar_account_map_free(weight.bytes, domain);
+/* What the account has booked.  While folding is held off, or under the main GIL. */
+static void keep(const void *p, size_t size, uint32_t number, const struct bursar_weight *weight, bool gil) {
   if (!number)
     return;
   lock();
   bool open = on && bursar_account.active, kept = open && put((uintptr_t)p, size, number);
   if (open)
-    add(number, &weight);
+    add(number, weight);
   unlock();
-  if (open && !kept) {
-    __atomic_fetch_add(&bursar_account.writer.counts->lost_samples, 1, __ATOMIC_RELAXED);
-    hold_off(tag != 0);
-    retire(p, (struct bursar_record){.size = size, .number = number}, tag != 0);
-    let_go(tag != 0);
-  }
-  if (tag && bursar_account.fold_due && bursar_account.active) {
-    bursar_account.fold_due = false;
+  if (!open || kept)
+    return;
+  __atomic_fetch_add(&bursar_account.writer.counts->lost_samples, 1, __ATOMIC_RELAXED);
+  retire(p, (struct bursar_record){.size = size, .number = number}, gil);
+}
+
+void bursar_sample_book_gil(const void *p, size_t size, uint32_t tag, unsigned domain) {
+  struct bursar_weight weight = bursar_sample_weigh(p, size);
+  keep(p, size, bursar_account_map_gil(weight.bytes, tag, domain), &weight, true);
+  if (__atomic_load_n(&bursar_account.fold_due, __ATOMIC_RELAXED) && bursar_account.active) {
+    __atomic_store_n(&bursar_account.fold_due, false, __ATOMIC_RELAXED);
     bursar_fold_if_full();
   }
+}
+
+void bursar_sample_book_free(const void *p, size_t size, uint32_t number, unsigned domain) {
+  struct bursar_weight weight = bursar_sample_weigh(p, size);
+  keep(p, size, bursar_account_map_free(weight.bytes, number, domain), &weight, false);
 }
 
 bool bursar_sample_lift(const void *p, struct bursar_record *out, bool gil) {

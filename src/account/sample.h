@@ -47,8 +47,10 @@ struct bursar_weight bursar_sample_weigh(const void *p, uint64_t size);
 bool bursar_sample_alloc_slowly(size_t size, unsigned domain);
 void bursar_sample_free_slowly(const void *p, unsigned domain);
 
-/* Books a chosen block.  `tag`: its site, under the main GIL; 0: not under it. */
-void bursar_sample_book(const void *p, size_t size, uint32_t tag, unsigned domain);
+/* Books a chosen block, where no other is any more (bursar_sample_end).  Under the main GIL, with its site's tag; or not, while
+ * folding is held off, with the number of a site of lane FREE. */
+void bursar_sample_book_gil(const void *p, size_t size, uint32_t tag, unsigned domain);
+void bursar_sample_book_free(const void *p, size_t size, uint32_t number, unsigned domain);
 /* Books the end of p if it was chosen, before it is freed.  `gil`: whether the main GIL is held. */
 void bursar_sample_end(const void *p, bool gil);
 /* The same in two halves, for a realloc: the second either ends the block, or puts it back where it was.  False: not chosen. */

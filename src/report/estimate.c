@@ -29,27 +29,58 @@ static struct moment peak_of(const struct bursar_model *model, const struct burs
   return saved ? (struct moment){e->peak_blocks, e->peak_variance, e->peak_blocks_variance} : now_of(e);
 }
 
-static void load_site(struct bursar_model *model, uint32_t i) {
+static void clear_site(struct bursar_model *model, uint32_t i) {
   struct bursar_model_site *site = &model->sites[i];
-  const struct bursar_estimate *e = &model->reader->estimate[site->ledger];
-  struct moment now = now_of(e), end = end_of(model, e), peak = peak_of(model, e);
   site->samples = site->allocations;
-  site->allocations = whole(e->allocs);
-  model->last[i].blocks = whole(now.blocks);
-  site->live.blocks = whole(end.blocks);
-  site->peak.blocks = whole(peak.blocks);
+  site->allocations = site->live.blocks = site->peak.blocks = model->last[i].blocks = 0;
+}
+
+/* Errors are sums of variances until all are added. */
+static void add_site(struct bursar_model *model, uint32_t ledger, uint32_t i) {
+  struct bursar_model_site *site = &model->sites[i];
+  const struct bursar_estimate *e = &model->reader->estimate[ledger];
+  struct moment now = now_of(e), end = end_of(model, e), peak = peak_of(model, e);
+  site->allocations += whole(e->allocs);
+  model->last[i].blocks += whole(now.blocks);
+  site->live.blocks += whole(end.blocks);
+  site->peak.blocks += whole(peak.blocks);
+  site->errors.live_bytes += end.variance;
+  site->errors.live_blocks += end.blocks_variance;
+  site->errors.peak_bytes += peak.variance;
+  site->errors.peak_blocks += peak.blocks_variance;
+  site->errors.allocated_bytes += e->alloc_variance;
+  site->errors.allocations += e->allocs_variance;
+}
+
+static void finish_site(struct bursar_model *model, uint32_t i) {
+  struct bursar_model_site *site = &model->sites[i];
+  struct bursar_model_errors *errors = &site->errors;
   site->frees = site->allocations > model->last[i].blocks ? site->allocations - model->last[i].blocks : 0;
-  site->errors = (struct bursar_model_errors){.live_bytes = sqrt(end.variance),
-                                              .live_blocks = sqrt(end.blocks_variance),
-                                              .peak_bytes = sqrt(peak.variance),
-                                              .peak_blocks = sqrt(peak.blocks_variance),
-                                              .allocated_bytes = sqrt(e->alloc_variance),
-                                              .allocations = sqrt(e->allocs_variance)};
-  /* What lane FREE held at the peak is known, but not how well. */
-  if (site->outside && !model->peak_is_now)
-    site->errors.peak_bytes = site->errors.peak_blocks = NAN;
-  if (site->outside && !model->peak_is_now)
+  errors->live_bytes = sqrt(errors->live_bytes);
+  errors->live_blocks = sqrt(errors->live_blocks);
+  errors->allocated_bytes = sqrt(errors->allocated_bytes);
+  errors->allocations = sqrt(errors->allocations);
+  errors->peak_bytes = sqrt(errors->peak_bytes);
+  errors->peak_blocks = sqrt(errors->peak_blocks);
+  /* What threads without a stack held at the peak is known, but not how well. */
+  if (site->outside && !model->peak_is_now) {
+    errors->peak_bytes = errors->peak_blocks = NAN;
     site->peak.blocks = BURSAR_MODEL_UNKNOWN;
+  }
+}
+
+static void load_sites(struct bursar_model *model, const uint32_t *index_of) {
+  for (uint32_t i = 0; i < model->site_count; i++)
+    if (is_estimate(&model->sites[i]))
+      clear_site(model, i);
+  for (uint32_t ledger = 0; ledger < model->reader->sites; ledger++) {
+    uint32_t i = index_of[ledger];
+    if (i != BURSAR_READER_NONE && is_estimate(&model->sites[i]))
+      add_site(model, ledger, i);
+  }
+  for (uint32_t i = 0; i < model->site_count; i++)
+    if (is_estimate(&model->sites[i]))
+      finish_site(model, i);
 }
 
 static void add_square(double *sum, double error) { *sum += error * error; }
@@ -77,7 +108,7 @@ static void sum_up(struct bursar_model *model) {
   }
 }
 
-void bursar_estimate_load(struct bursar_model *model) {
+void bursar_estimate_load(struct bursar_model *model, const uint32_t *index_of) {
   const struct bursar_reader *reader = model->reader;
   model->estimated = reader->header.mode == BURSAR_MODE_SAMPLE;
   if (reader->header.mode != BURSAR_MODE_EXACT)
@@ -87,9 +118,7 @@ void bursar_estimate_load(struct bursar_model *model) {
       model->sites[i].peak.blocks = BURSAR_MODEL_UNKNOWN;
   if (!model->estimated)
     return;
-  for (uint32_t i = 0; i < model->site_count; i++)
-    if (is_estimate(&model->sites[i]))
-      load_site(model, i);
+  load_sites(model, index_of);
   sum_up(model);
   /* What was allocated was counted, all of it. */
   const struct bursar_tally *maps = &reader->total[BURSAR_DOMAIN_MMAP];

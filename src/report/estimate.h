@@ -6,8 +6,9 @@
 
 #include "report/model.h"
 
-/* Once the sites and the end are loaded.  Nothing in another mode. */
-void bursar_estimate_load(struct bursar_model *model);
+/* Once the sites and the end are loaded.  index_of: by the ledger's index, the site's in the model, or BURSAR_READER_NONE; several
+ * may be one.  Nothing in another mode. */
+void bursar_estimate_load(struct bursar_model *model, const uint32_t *index_of);
 /* Errors of what is held at the chosen instant. */
 void bursar_estimate_choose(struct bursar_model *model, enum bursar_model_when when);
 

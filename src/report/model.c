@@ -413,7 +413,7 @@ int bursar_model_load(struct bursar_reader *reader, struct bursar_model **out, s
   load_journal(&l);
   status = load_end(&l, error);
   if (status == 0) {
-    bursar_estimate_load(l.model);
+    bursar_estimate_load(l.model, l.index_of);
     status = bursar_model_choose(l.model, BURSAR_MODEL_END, 0, error);
   }
   if (status == 0)

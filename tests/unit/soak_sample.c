@@ -59,7 +59,7 @@ int main(int argc, char **argv) {
     sizes[at] = size;
     bytes += size;
     if (bursar_sample_alloc(size, BURSAR_DOMAIN_OBJ))
-      bursar_sample_book(p, size, tag_of((dice >> 32) % stacks), BURSAR_DOMAIN_OBJ);
+      bursar_sample_book_gil(p, size, tag_of((dice >> 32) % stacks), BURSAR_DOMAIN_OBJ);
     if (event == events / 2)
       early = resident();
   }

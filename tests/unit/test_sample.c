@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "account/fold.h"
 #include "account/stacks.h"
 #include "account_model.h"
 #include "report/model.h"
@@ -31,8 +32,10 @@ static uint64_t some_size(uint64_t *seed) {
 }
 
 static void allocate(void *p, uint64_t size, uint32_t tag, unsigned domain) {
-  if (bursar_sample_alloc(size, domain))
-    bursar_sample_book(p, size, tag, domain);
+  if (!bursar_sample_alloc(size, domain))
+    return;
+  bursar_sample_end(p, true);
+  bursar_sample_book_gil(p, size, tag, domain);
 }
 
 static void release(void *p, unsigned domain) {
@@ -304,8 +307,11 @@ static void *work(void *argument) {
   pthread_barrier_wait(&together); /* all are there before one ends */
   for (uint64_t i = 0; i < EACH; i++) {
     void *p = address(base + i);
-    if (bursar_sample_alloc(100, BURSAR_DOMAIN_MALLOC))
-      bursar_sample_book(p, 100, 0, BURSAR_DOMAIN_MALLOC);
+    if (bursar_sample_alloc(100, BURSAR_DOMAIN_MALLOC)) {
+      bursar_fold_hold_off();
+      bursar_sample_book_free(p, 100, BURSAR_DOMAIN_MALLOC + 1, BURSAR_DOMAIN_MALLOC);
+      bursar_fold_let_go();
+    }
     if (i % 2 || bursar_sample_free(p, BURSAR_DOMAIN_MALLOC))
       continue;
     bursar_sample_free_slowly(p, BURSAR_DOMAIN_MALLOC);
