@@ -284,7 +284,8 @@ static size_t whole_pages(size_t bytes) { return (bytes + BURSAR_PAGE - 1) & ~(s
 static void native_mapped(void *at, size_t bytes) {
   if (bursar_anywhere_inside)
     return;
-  if (bursar_maps_put((uintptr_t)at, (struct bursar_piece){whole_pages(bytes), MAPPED, true}) &&
+  if (bursar_maps_put((uintptr_t)at,
+                      (struct bursar_piece){.bytes = whole_pages(bytes), .number = MAPPED, .ends = true}) &&
       bursar_count_begin(whole_pages(bytes), BURSAR_DOMAIN_MMAP))
     together();
 }
@@ -307,7 +308,8 @@ static bool native_lift_map(void *at, size_t bytes, struct bursar_record *old) {
 
 static void native_drop_map(void *at, size_t old_bytes, struct bursar_record old, void *to, size_t bytes) {
   if (!to) {
-    (void)bursar_maps_put((uintptr_t)at, (struct bursar_piece){old.size, MAPPED, old.watched});
+    (void)bursar_maps_put((uintptr_t)at,
+                          (struct bursar_piece){.bytes = old.size, .number = MAPPED, .ends = old.watched});
     return;
   }
   end_of(old.size, BURSAR_DOMAIN_MMAP);

@@ -311,7 +311,7 @@ void bursar_sample_book_gil(const void *p, size_t size, uint32_t tag, unsigned d
 
 void bursar_sample_book_free(const void *p, size_t size, uint32_t number, unsigned domain) {
   struct bursar_weight weight = bursar_sample_weigh(p, size);
-  keep(p, size, bursar_account_map_free(weight.bytes, number, domain), &weight, false);
+  keep(p, size, bursar_account_map_free(weight.bytes, number, domain, 0), &weight, false);
 }
 
 bool bursar_sample_lift(const void *p, struct bursar_record *out, bool gil) {

@@ -34,7 +34,7 @@ int main(void) {
   EQ(sizeof(struct bursar_undo), 16);
   EQ(offsetof(struct bursar_header, interval), 164);
   EQ(offsetof(struct bursar_books, domain_peak), 736);
-  EQ(offsetof(struct bursar_counts, lost_samples), 136);
+  EQ(offsetof(struct bursar_counts, lost_samples), 160);
   EQ(sizeof(struct bursar_thread_lane), 512);
   EQ(offsetof(struct bursar_thread_lane, total), 336);
   EQ(sizeof(struct bursar_estimate), 112);
