@@ -265,7 +265,8 @@ def main() -> int:
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument("--python", default=sys.executable, help="an interpreter that has bursar installed")
     parser.add_argument("--cases", default=",".join(CASES), help="some of " + ", ".join(CASES))
-    parser.add_argument("--states", default="off,imported,exact,scoped,sample,count", help="some of " + ", ".join(STATES))
+    states = ",".join(("off", "imported", *BOOKED_STATES))
+    parser.add_argument("--states", default=states, help="some of " + ", ".join(STATES))
     options = parser.parse_args()
     try:
         added = measure(options.python, options.cases.split(","), options.states.split(","))
