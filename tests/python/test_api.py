@@ -198,7 +198,7 @@ def test_a_number_out_of_its_range(program: Program, arguments: str, said: str) 
 def test_the_least_and_the_greatest_ledger(
     program: Program, ledger: Path, facts: Callable[[Path], dict[str, Any]], cap: int
 ) -> None:
-    program(HEAD + f"bursar.start(output=sys.argv[1], cap={cap})\nkept = bytearray(3 << 20)\n", ledger)
+    program(HEAD + f"bursar.start('exact', output=sys.argv[1], cap={cap})\nkept = bytearray(3 << 20)\n", ledger)
     assert 3 << 20 <= facts(ledger)["peak_bytes"] < 4 << 20
 
 
@@ -247,7 +247,7 @@ def test_followed_children_have_ledgers_of_their_own(
     program: Program, ledger: Path, facts: Callable[[Path], dict[str, Any]]
 ) -> None:
     done = program(
-        HEAD + "bursar.start(output=sys.argv[1], follow_fork=True)\n"
+        HEAD + "bursar.start('exact', output=sys.argv[1], follow_fork=True)\n"
         "child = os.fork()\n"
         "kept = bytearray((2 if child else 5) << 20)\n"
         "if child:\n"
