@@ -6,25 +6,33 @@
 #include "../include/bursar.h"
 #include "anywhere.h"
 #include "compat.h"
+#include "modes.h"
 #include "native_books.h"
 #include "scope.h"
 
+/* Mode count asks malloc for sizes: it knows nothing of blocks that others cut. */
 static void block_begins(void *p, size_t bytes) {
   int kept = errno;
-  (void)bursar_anywhere_book(p, bytes, BURSAR_DOMAIN_MALLOC);
+  if (bursar_account.mode == BURSAR_MODE_SAMPLE && bursar_account.active && p)
+    bursar_sampling_hooks.native.begun(p, bytes);
+  else if (bursar_account.mode == BURSAR_MODE_EXACT)
+    (void)bursar_anywhere_book(p, bytes, BURSAR_DOMAIN_MALLOC);
   errno = kept;
 }
 
 static void block_ends(void *p) {
   int kept = errno;
-  if (p)
+  if (bursar_account.mode == BURSAR_MODE_SAMPLE && bursar_account.active && p)
+    bursar_sampling_hooks.native.ending(p);
+  else if (p)
     bursar_anywhere_end(p);
   errno = kept;
 }
 
 static void chunk_begins(void *p, size_t bytes) {
   int kept = errno;
-  if (p) {
+  if (p && bursar_account.mode != BURSAR_MODE_COUNT) {
+    bursar_sampling_forget(p);
     bursar_anywhere_end(p);
     bursar_native_books_forget_map(p, bytes);
   }

@@ -31,6 +31,9 @@ const char *bursar_modes_refuse(unsigned mode);
 void bursar_modes_install(unsigned mode, uint32_t domains);
 void bursar_modes_remove(void);
 
+/* The block is no sample any more, though it does not end.  Any thread, class H. */
+void bursar_sampling_forget(void *p);
+
 /* Their own checks, for bursar_modes_refuse. */
 const char *bursar_counting_refuse(void);
 

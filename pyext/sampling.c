@@ -49,6 +49,11 @@ static __attribute__((noinline)) void ends_slowly(void *p, unsigned domain, bool
   bursar_anywhere_inside = false;
 }
 
+void bursar_sampling_forget(void *p) {
+  if (bursar_account.active && bursar_account.mode == BURSAR_MODE_SAMPLE)
+    ends_slowly(p, BURSAR_DOMAIN_MALLOC, false);
+}
+
 /* --- a block's beginning, its end, and both ------------------------------------------------------------------------------ */
 
 static INLINE void *begins(void *p, size_t size, unsigned domain) {

@@ -126,6 +126,7 @@ static void set_limits(void) {
 static int start_mode(const struct bursar_settings *settings, struct bursar_error *error) {
   if (bursar_account.mode == BURSAR_MODE_EXACT)
     return 0;
+  bursar_scopes_stop(); /* no owner of each block is known */
   int status = bursar_lanes_open(&bursar_account.writer, error);
   if (status == 0 && bursar_account.mode == BURSAR_MODE_COUNT)
     bursar_count_start();
