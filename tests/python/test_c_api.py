@@ -107,7 +107,7 @@ def test_before_and_after_the_books(python: str, driver: str, tmp_path: Path) ->
         "import bursar\nfrom bursar import _bursar\n"
         "assert driver.setup() == 1\n"
         "p = driver.pool_alloc(100); assert driver.begin(b'early') == 0\n"
-        f"bursar.start(output={str(tmp_path / 'x.bursar')!r}, domains='all')\n"
+        f"bursar.start('exact', output={str(tmp_path / 'x.bursar')!r}, domains='all')\n"
         "scope = driver.begin(b'it'); q = driver.pool_alloc(100)\n"
         "bursar.stop()\n"
         "driver.end(scope); driver.pool_free(p); driver.pool_free(q); assert driver.begin(b'late') == 0\n"

@@ -54,7 +54,7 @@ def test_each_verb_has_help(bursar: Run, verb: str) -> None:
         (["run", "-X", "dev", "x.py"], "run: no option -X: see bursar run --help"),
         (["run", "--follow-fork=yes", "x.py"], "run: --follow-fork takes no value"),
         (["run", "-o"], "run: -o needs a value: -o FILE"),
-        (["run", "--mode", "sample", "x.py"], "run: this version has no mode sample: only exact"),
+        (["run", "--mode", "off", "x.py"], "run: no mode 'off': there"),
         (["run", "--mode=exat", "x.py"], "run: no mode 'exat': did you mean exact?"),
         (["run", "--temporary-within", "0", "x.py"], "run: --temporary-within takes a number of allocations, 1 to "),
         (["run", "--temporary-within=3x", "x.py"], "run: --temporary-within takes a number of allocations, 1 to "),

@@ -45,7 +45,7 @@ def test_arrays_that_were_made_before(execute: Run, python: str, command: str, t
         "import numpy as np\n"
         "import bursar\n"
         "old = [np.zeros(size) for size in (10, 1_000, 1_000_000)]\n"
-        "bursar.start(output='start.bursar', domains='numpy')\n"
+        "bursar.start('exact', output='start.bursar', domains='numpy')\n"
         "new = np.zeros(100_000)\n"
         "del old[2], old[1], old[0]\n"
         "made = []\n"
@@ -53,7 +53,7 @@ def test_arrays_that_were_made_before(execute: Run, python: str, command: str, t
         "thread.start(); thread.join()\n"
         "bursar.stop()\n"
         "del new, made\n"
-        "bursar.start(output='again.bursar', domains='numpy')\n"
+        "bursar.start('exact', output='again.bursar', domains='numpy')\n"
         "again = np.zeros(1_000)\n"
     )
     done = execute(python, "program.py")
