@@ -190,7 +190,7 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
     bursar_writer_close(&account->writer);
     return status;
   }
-  (void)!bursar_scopes_start(); /* without room for them, the books go on without scopes */
+  bursar_scopes_start();
   account->provider.stacks_moved();
   account->active = true;
   bursar_account_phase((enum bursar_phase)settings->phase);

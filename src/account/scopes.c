@@ -15,7 +15,7 @@
 static uint32_t vacant;    /* slots given up, chained by `parent` */
 static uint32_t vacancies; /* so many */
 static uint32_t swept;     /* slots in use after the last sweep */
-static bool working;      /* there is room for the first of each */
+static bool working, tried; /* there is room for the first of each */
 static uint64_t serial;   /* of the entry that began last */
 
 static struct bursar_writer *writer(void) { return &bursar_account.writer; }
@@ -54,34 +54,40 @@ static uint32_t name_of(uint32_t text) {
   return 0;
 }
 
+/* Not before a scope is entered: most programs have none, and small disks are for their sites. */
+static bool prepare(void) {
+  static const char others[] = "(other scopes)";
+  if (working || tried)
+    return working;
+  tried = true;
+  bursar_account.scopes = (struct bursar_scope *)(void *)writer()->base[BURSAR_REGION_SCOPES];
+  if (room(BURSAR_REGION_SCOPES, sizeof(struct bursar_scope))) {
+    counts()->scopes = 1;
+    (void)name_add(bursar_stacks_string(others, sizeof others - 1));
+    working = counts()->scope_names == 1;
+  }
+  return working;
+}
+
 uint32_t bursar_scopes_name(const char *text, size_t bytes) {
   uint32_t name = 0;
-  if (!working)
-    return 0;
   bursar_lock_take();
-  uint32_t string = bursar_stacks_string(text, bytes);
-  if (string && !(name = name_of(string)))
-    name = name_add(string);
-  counts()->folded_scopes += name == 0;
+  if (prepare()) {
+    uint32_t string = bursar_stacks_string(text, bytes);
+    if (string && !(name = name_of(string)))
+      name = name_add(string);
+    counts()->folded_scopes += name == 0;
+  }
   bursar_lock_give();
   return name;
 }
 
-int bursar_scopes_start(void) {
-  static const char others[] = "(other scopes)";
+void bursar_scopes_start(void) {
   vacant = vacancies = swept = 0;
-  bursar_account.scopes = (struct bursar_scope *)(void *)writer()->base[BURSAR_REGION_SCOPES];
-  working = room(BURSAR_REGION_SCOPES, sizeof(struct bursar_scope));
-  if (!working)
-    return -1;
-  counts()->scopes = 1;
-  counts()->scope_names = 0;
-  (void)name_add(bursar_stacks_string(others, sizeof others - 1));
-  working = counts()->scope_names == 1;
-  return working ? 0 : -1;
+  working = tried = false;
 }
 
-void bursar_scopes_stop(void) { working = false; }
+void bursar_scopes_stop(void) { working = false, tried = true; }
 
 /* --- entries ------------------------------------------------------------------------------------------------------------- */
 

@@ -17,8 +17,8 @@
 
 #include "ledger/layout.h"
 
-/* 0, or -1 where there is no room: scopes then count nothing. */
-int bursar_scopes_start(void) __attribute__((warn_unused_result));
+/* At the start of books.  Where there turns out to be no room, scopes count nothing. */
+void bursar_scopes_start(void);
 /* Slots of these books mean nothing from here on. */
 void bursar_scopes_stop(void);
 
