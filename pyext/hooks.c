@@ -1,6 +1,7 @@
 #include "hooks.h"
 
 #include <string.h>
+#include "account/answer.h"
 #include "account/count.h"
 #include "account/fold.h"
 #include "account/hot.h"
@@ -234,11 +235,14 @@ static void *arena_alloc(void *ctx, size_t size) {
   bursar_anywhere_inside = was || blocks_count;
   void *p = under_arenas.alloc(under_arenas.ctx, size);
   bursar_anywhere_inside = was;
+  if (p)
+    bursar_answer_arena((int64_t)size);
   return p;
 }
 
 static void arena_free(void *ctx, void *p, size_t size) {
   bursar_count_unmark(p, size);
+  bursar_answer_arena(-(int64_t)size);
   under_arenas.free(under_arenas.ctx, p, size);
 }
 

@@ -18,11 +18,12 @@ MAX_LINES = 800
 BELOW = {
     "prim": set[str](),
     "base": {"prim"},
-    "ledger": {"base", "prim"},
-    "account": {"ledger", "base", "prim"},
+    "memory": {"base", "prim"},
+    "ledger": {"memory", "base", "prim"},
+    "account": {"ledger", "memory", "base", "prim"},
     "native": {"account", "ledger", "base", "prim"},
-    "report": {"ledger", "base", "prim"},
-    "cli": {"account", "report", "ledger", "base", "prim"},
+    "report": {"ledger", "memory", "base", "prim"},
+    "cli": {"account", "report", "ledger", "memory", "base", "prim"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 CONDITION = re.compile(r"^\s*#\s*(?:el)?if.*", re.M)

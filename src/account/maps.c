@@ -119,3 +119,10 @@ void bursar_maps_drop(void) {
 }
 
 void bursar_maps_after_fork(void) { give_lock(); }
+
+void bursar_maps_each(void (*visit)(uintptr_t from, uintptr_t to, void *context), void *context) {
+  take_lock();
+  for (uint32_t i = 0; i < used; i++)
+    visit(ranges[i].from, ranges[i].to, context);
+  give_lock();
+}

@@ -26,5 +26,7 @@ void bursar_maps_renumber(const uint32_t *numbers, uint32_t count);
 void bursar_maps_rescope(const uint16_t *scopes, uint32_t count);
 void bursar_maps_drop(void);
 void bursar_maps_after_fork(void);
+/* Calls visit for each range, under the lock: it may not map anything that is listened to.  Class N. */
+void bursar_maps_each(void (*visit)(uintptr_t from, uintptr_t to, void *context), void *context);
 
 #endif

@@ -28,6 +28,7 @@ extern const char *bursar_cli_invoked;
 
 int bursar_cli_run(int argc, char **argv);
 int bursar_cli_report(int argc, char **argv);
+int bursar_cli_balance(int argc, char **argv);
 int bursar_cli_diff(int argc, char **argv);
 int bursar_cli_ls(int argc, char **argv);
 int bursar_cli_clean(int argc, char **argv);

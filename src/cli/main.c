@@ -8,6 +8,7 @@
 const struct bursar_cli_verb bursar_cli_verbs[] = {
     {"run", "run a Python program with its books kept", bursar_cli_run},
     {"report", "show a ledger: who held the memory, as text, HTML or JSON", bursar_cli_report},
+    {"balance", "explain a process's resident memory, line by line", bursar_cli_balance},
     {"diff", "compare two ledgers", bursar_cli_diff},
     {"ls", "list ledgers and what became of their programs", bursar_cli_ls},
     {"clean", "remove the ledgers of ended programs", bursar_cli_clean},

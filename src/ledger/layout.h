@@ -40,6 +40,7 @@
 #define BURSAR_AT_DIRECTORY 16384u
 #define BURSAR_AT_LANES \
   32768u /* BURSAR_LANES of struct bursar_thread_lane, to the extent's end; modes sample and count */
+#define BURSAR_AT_ANSWER 20480u
 
 enum bursar_region {
   BURSAR_REGION_NONE = 0,
@@ -348,6 +349,53 @@ struct bursar_undo {
   uint32_t site;
   uint32_t blocks; /* stops at 2^32 - 1 */
   uint64_t bytes;
+};
+
+/* Written by a reader, its user's or root: it asks the process to say what only itself can know.  Any value will do that
+ * was not there before; the process answers at its next look at the clock, and not more often than it can afford. */
+struct bursar_control { /* at BURSAR_AT_CONTROL */
+  uint64_t request;
+};
+
+/* What a look into a process's memory finds, resident bytes unless it says otherwise.  A figure whose bit in `known` is not
+ * set is not known. */
+#define BURSAR_INSIDE_MEMORY 1u  /* its memory was looked at: arenas, chunks, stacks, bss */
+#define BURSAR_INSIDE_HEAPS 2u   /* all of malloc's heaps could be walked */
+#define BURSAR_INSIDE_BLOCKS 4u  /* live, resident, in_arenas: from the table of live blocks */
+#define BURSAR_INSIDE_MAPS 8u    /* map_resident: from the table of mappings */
+#define BURSAR_INSIDE_HEAPS_MAX 32u
+
+struct bursar_inside_heap {
+  uint64_t resident;
+  uint64_t free_resident;
+  uint64_t returnable; /* by malloc_trim(0) */
+};
+
+struct bursar_inside {
+  uint32_t known;
+  uint32_t heaps; /* of malloc: the main one first, then one for each thread arena; the last stands for all beyond */
+  uint64_t stack_resident;
+  uint64_t bss_resident;
+  uint64_t arena_bytes; /* of pymalloc's arenas: address space */
+  uint64_t arena_resident;
+  uint64_t arena_used; /* of their blocks that are handed out, by class */
+  uint64_t chunk_bytes; /* that malloc mapped on their own: address space */
+  uint64_t chunk_resident;
+  uint64_t map_resident;                  /* booked as mappings */
+  uint64_t in_arenas;                     /* live bytes of python.obj and python.mem in arenas */
+  uint64_t live[BURSAR_DOMAIN_COUNT];     /* live bytes */
+  uint64_t resident[BURSAR_DOMAIN_COUNT]; /* of those, resident */
+  struct bursar_inside_heap heap[BURSAR_INSIDE_HEAPS_MAX];
+};
+
+/* The process's answer.  `begun` is stored before the rest and `done` after it, both with the request that is answered:
+ * where they differ it is being written. */
+struct bursar_answer { /* at BURSAR_AT_ANSWER */
+  uint64_t begun;
+  uint64_t done;
+  uint64_t time_ns;
+  uint64_t arenas_since; /* bytes of arenas that pymalloc got less those it gave back, since the hooks: always up to date */
+  struct bursar_inside inside;
 };
 
 #endif

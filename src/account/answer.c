@@ -1,0 +1,125 @@
+#include "account/answer.h"
+
+#include <string.h>
+
+#include "account/account.h"
+#include "account/live.h"
+#include "account/maps.h"
+#include "ledger/inside.h"
+#include "prim/prim.h"
+
+#define UNTOUCHED_MIN (16u << 10) /* smaller blocks are taken for touched: whoever asks for them writes them */
+#define IDLE_SHARE 9u             /* a look is followed by so many times its duration without another */
+
+/* --- what the books know --------------------------------------------------------------------------------------------- */
+
+struct count {
+  const struct bursar_look *look;
+  uint64_t large[BURSAR_DOMAIN_COUNT], absent[BURSAR_DOMAIN_COUNT];
+};
+
+static void count_large(const void *p, struct bursar_record record, void *context) {
+  struct count *count = context;
+  unsigned domain = bursar_account_domain(record.number);
+  if (record.size >> 47) /* torn, by a thread without the GIL */
+    return;
+  count->large[domain] += record.size;
+  if (record.size >= UNTOUCHED_MIN)
+    count->absent[domain] += record.size - bursar_look_resident(count->look, (uintptr_t)p, record.size);
+}
+
+static uint64_t live_of(unsigned domain) {
+  const struct bursar_books *books = BURSAR_BOOKS;
+  const struct bursar_tally *free_lane = &books->free_lane[domain];
+  int64_t live = (int64_t)(books->gil[domain].alloc_bytes - books->gil[domain].free_bytes) -
+                 (int64_t)__atomic_load_n(&books->remote[domain].free_bytes, __ATOMIC_RELAXED) -
+                 (int64_t)__atomic_load_n(&free_lane->free_bytes, __ATOMIC_RELAXED) +
+                 (int64_t)__atomic_load_n(&free_lane->alloc_bytes, __ATOMIC_RELAXED);
+  return live > 0 ? (uint64_t)live : 0;
+}
+
+static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+static void count_blocks(const struct bursar_look *look, struct bursar_inside *out) {
+  struct count count = {.look = look};
+  bursar_live_large_each(count_large, &count);
+  out->known |= BURSAR_INSIDE_BLOCKS;
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    out->live[domain] = live_of(domain);
+    out->resident[domain] = less(out->live[domain], count.absent[domain]);
+    if ((domain == BURSAR_DOMAIN_OBJ || domain == BURSAR_DOMAIN_MEM) && out->arena_used)
+      out->in_arenas += less(out->live[domain], count.large[domain]);
+  }
+  if (bursar_account.writer.header->domains >> BURSAR_DOMAIN_MMAP & 1) {
+    out->known |= BURSAR_INSIDE_MAPS;
+    out->resident[BURSAR_DOMAIN_MMAP] = out->map_resident;
+  }
+}
+
+static void tell_mapping(uintptr_t from, uintptr_t to, void *look) { bursar_look_mapping(look, from, to); }
+
+int bursar_answer_look(struct bursar_look *look, struct bursar_inside *out) {
+  const struct bursar_writer *writer = &bursar_account.writer;
+  bool open = bursar_account.active;
+  /* Where blocks are not listened to, pymalloc's arenas are booked as mappings: they are arenas all the same. */
+  bool arenas_apart = open && (writer->header->domains >> BURSAR_DOMAIN_OBJ & 1);
+  int status = bursar_look_begin(0, writer->header ? (uint64_t)writer->inode : 0, true, look);
+  if (status < 0)
+    return status;
+  if (arenas_apart)
+    bursar_maps_each(tell_mapping, look);
+  bursar_look_scan(look);
+  if (open && !arenas_apart)
+    bursar_maps_each(tell_mapping, look);
+  bursar_look_sum(look);
+  bursar_inside_fill(look, out);
+  if (open && look->inside)
+    count_blocks(look, out);
+  return 0;
+}
+
+/* --- through the ledger ---------------------------------------------------------------------------------------------- */
+
+static struct bursar_answer *answer(void) {
+  return (struct bursar_answer *)(void *)((char *)bursar_account.writer.head + BURSAR_AT_ANSWER);
+}
+
+static void write_answer(uint64_t request, const struct bursar_inside *inside) {
+  struct bursar_answer *to = answer();
+  __atomic_store_n(&to->begun, request, __ATOMIC_RELEASE);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  to->inside = *inside;
+  to->time_ns = bursar_prim_now() - bursar_account.started_ns;
+  __atomic_store_n(&to->done, request, __ATOMIC_RELEASE);
+}
+
+void bursar_answer_if_asked(uint64_t now) {
+  static uint64_t answered_for, quiet_until;
+  static bool inside; /* a look looks at no clock */
+  if (!bursar_account.writer.head || inside)
+    return;
+  const struct bursar_control *control =
+      (const struct bursar_control *)(void *)((char *)bursar_account.writer.head + BURSAR_AT_CONTROL);
+  uint64_t request = __atomic_load_n(&control->request, __ATOMIC_ACQUIRE);
+  if (request == __atomic_load_n(&answer()->done, __ATOMIC_RELAXED))
+    return;
+  /* A new ledger's clock begins anew. */
+  if (answered_for == bursar_account.started_ns && now < quiet_until)
+    return;
+  struct bursar_look look;
+  struct bursar_inside found;
+  inside = true;
+  uint64_t began = bursar_prim_now();
+  if (bursar_answer_look(&look, &found) == 0) {
+    write_answer(request, &found);
+    bursar_look_end(&look);
+  }
+  answered_for = bursar_account.started_ns;
+  quiet_until = now + (bursar_prim_now() - began) * (IDLE_SHARE + 1);
+  inside = false;
+}
+
+void bursar_answer_arena(int64_t bytes) {
+  if (bursar_account.active && bursar_account.writer.head)
+    __atomic_fetch_add(&answer()->arenas_since, (uint64_t)bytes, __ATOMIC_RELAXED);
+}

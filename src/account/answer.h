@@ -1,0 +1,21 @@
+/* answer.h: what the process says of its own memory: to itself, and to a reader that asks through the ledger.
+ *
+ * Main GIL.  No heap, no lock of malloc's, errno kept.  Class H where it says so, else N: a look takes milliseconds. */
+#ifndef BURSAR_ACCOUNT_ANSWER_H
+#define BURSAR_ACCOUNT_ANSWER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ledger/layout.h"
+#include "memory/look.h"
+
+/* A look into this process with what the books know; *look is the caller's to end.  With the books closed, what they would
+ * know is not known. */
+int bursar_answer_look(struct bursar_look *look, struct bursar_inside *out) __attribute__((warn_unused_result));
+/* Answers if a reader has asked and the last answer is not too near.  Nothing, cheaply, otherwise: class H. */
+void bursar_answer_if_asked(uint64_t now);
+/* pymalloc got an arena, or gave one back (bytes below 0).  Class H. */
+void bursar_answer_arena(int64_t bytes);
+
+#endif

@@ -1,0 +1,42 @@
+/* ask.h: the ledger of a running process, as far as its balance needs it: who it is, what is live by domain, and the
+ * answer to a question that is put through the control page.
+ *
+ * Only the head pages are read; each value is copied once and checked.  Nothing in the process is stopped or woken: one that
+ * allocates nothing meanwhile does not answer.
+ * Ownership: the caller's struct; its file from _open to _close.  Errors: as in reader.h.  Threads: one.  Class N. */
+#ifndef BURSAR_LEDGER_ASK_H
+#define BURSAR_LEDGER_ASK_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "ledger/layout.h"
+#include "ledger/place.h"
+
+struct bursar_ask {
+  struct bursar_place place; /* fd -1: there is none */
+  struct bursar_header header;
+  bool open; /* its books are */
+  ino_t inode;
+  uint64_t live[BURSAR_DOMAIN_COUNT];
+};
+
+/* The ledger that `pid` maps now.  0 with place.fd -1: it keeps no books.  An error where the ledger that is called after
+ * this pid was written by an earlier process. */
+int bursar_ask_open(pid_t pid, struct bursar_ask *out, struct bursar_error *error) __attribute__((warn_unused_result));
+void bursar_ask_close(struct bursar_ask *ask);
+/* Asks, and waits for an answer up to so many nanoseconds.  False: none came; `out` is untouched. */
+bool bursar_ask_inside(struct bursar_ask *ask, uint64_t wait_ns, struct bursar_inside *out);
+
+/* One process's counters, for who looks often: maps the ledger's books once and reads them without a system call. */
+struct bursar_ask_counters {
+  const struct bursar_books *books;
+  void *page;
+};
+int bursar_ask_map(const struct bursar_ask *ask, struct bursar_ask_counters *out) __attribute__((warn_unused_result));
+/* Live bytes over all domains, both lanes. */
+uint64_t bursar_ask_live(const struct bursar_ask_counters *counters);
+void bursar_ask_unmap(struct bursar_ask_counters *counters);
+
+#endif

@@ -1,0 +1,36 @@
+/* heap.h: malloc's heaps (glibc's) as they lie there: chunk behind chunk, each with its size before it.
+ *
+ * They are walked in copies, through peek.h, without malloc's locks: a chain that other threads change meanwhile is seen to
+ * break, and then nothing is said about that heap.
+ * Ownership: the caller's.  No heap, no lock.  Threads: any.  Safety class F. */
+#ifndef BURSAR_MEMORY_HEAP_H
+#define BURSAR_MEMORY_HEAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "memory/regions.h"
+#include "prim/peek.h"
+
+#define BURSAR_HEAP_BUFFER 65536u
+
+struct bursar_heap {
+  uint64_t arena;         /* address of the arena that it belongs to; 0: the main one */
+  uint64_t used_bytes;    /* chunks in use, headers included; what threads cache counts as in use */
+  uint64_t free_bytes;    /* free chunks, the last one included */
+  uint64_t free_resident; /* of those, resident */
+  uint64_t returnable;    /* what malloc_trim(0) would give back of it */
+  uint64_t chunks;
+  uint64_t top; /* address of the last chunk */
+};
+
+/* The main heap, which sbrk made: [from, to) of the region.  False: the chain does not hold. */
+bool bursar_heap_main(const struct bursar_peek *peek, const struct bursar_regions_one *region, char *buffer,
+                      struct bursar_heap *out);
+/* A thread's, at a multiple of 64 MiB; `to` is where what is mapped ends.  False: it is none. */
+bool bursar_heap_thread(const struct bursar_peek *peek, const struct bursar_regions_one *region, uint64_t from, uint64_t to,
+                        char *buffer, struct bursar_heap *out);
+/* The bytes of a chunk that was mapped on its own at `at`, its first 16 bytes being `words`; 0: there is none. */
+uint64_t bursar_heap_mapped(uint64_t at, const uint64_t words[2], uint64_t to);
+
+#endif

@@ -1,0 +1,358 @@
+#include "memory/look.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <string.h>
+
+#include "memory/heap.h"
+#include "memory/pools.h"
+#include "prim/prim.h"
+#include "prim/smaps.h"
+
+#define PAGE BURSAR_PRIM_PAGE
+#define STACK_DEFAULT (8ull << 20) /* where there is no limit */
+#define BITS_BYTES (16u << 20)     /* one bit a page: 512 GiB */
+#define SPARSE_MOST (16ull << 30)  /* a larger mapping's page map takes too long to read */
+#define HEADER BURSAR_POOLS_HEADER
+#define PROGRAM_HEADERS 64u
+
+/* --- residency ------------------------------------------------------------------------------------------------------- */
+
+static bool wants_bits(const struct bursar_regions_one *region) {
+  return (region->kind == BURSAR_REGIONS_ANON || region->kind == BURSAR_REGIONS_HEAP) && region->rss &&
+         region->to - region->from <= SPARSE_MOST;
+}
+
+/* Fewer pages are counted in rss than are present where some are pages of zeros. */
+static void read_bits(const struct bursar_peek *peek, struct bursar_regions_one *region, uint64_t *bits) {
+  uint64_t pages = (region->to - region->from) / PAGE;
+  if (region->rss == region->to - region->from) {
+    memset(bits, 0xff, (pages + 63) / 64 * sizeof *bits);
+    region->bits = bits;
+    return;
+  }
+  ssize_t present = bursar_peek_pages(peek, region->from, pages, true, bits);
+  if (present > 0 && (uint64_t)present * PAGE > region->rss)
+    present = bursar_peek_pages(peek, region->from, pages, false, bits);
+  if (present >= 0)
+    region->bits = bits;
+}
+
+static void read_all_bits(struct bursar_look *look, uint64_t *bits) {
+  uint64_t *end = bits + BITS_BYTES / sizeof *bits;
+  for (size_t i = 0; i < look->regions.count; i++) {
+    struct bursar_regions_one *region = &look->regions.at[i];
+    uint64_t words = ((region->to - region->from) / PAGE + 63) / 64;
+    if (!wants_bits(region) || words > (uint64_t)(end - bits))
+      continue;
+    read_bits(&look->peek, region, bits);
+    bits += words;
+  }
+}
+
+static const struct bursar_regions_one *region_at(const struct bursar_look *look, uint64_t at) {
+  size_t low = 0, high = look->regions.count;
+  while (low < high) {
+    size_t middle = (low + high) / 2;
+    if (look->regions.at[middle].to <= at)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < look->regions.count ? &look->regions.at[low] : NULL;
+}
+
+uint64_t bursar_look_resident(const struct bursar_look *look, uint64_t at, uint64_t bytes) {
+  const struct bursar_regions_one *region = region_at(look, at), *end = look->regions.at + look->regions.count;
+  uint64_t sum = 0;
+  for (; region && region < end && region->from < at + bytes; region++)
+    sum += bursar_regions_resident(region, at, at + bytes);
+  return sum;
+}
+
+/* --- what the shape of mappings tells -------------------------------------------------------------------------------- */
+
+/* Where an image's data end, from its program headers in memory; 0: not known. */
+static uint64_t image_end(const struct bursar_look *look, const struct bursar_regions_one *data) {
+  const struct bursar_regions_one *base = data;
+  Elf64_Ehdr head;
+  Elf64_Phdr programs[PROGRAM_HEADERS];
+  uint64_t low = UINT64_MAX, high = 0;
+  while (base > look->regions.at && base[-1].inode == data->inode && base[-1].minor == data->minor)
+    base--;
+  if (bursar_peek_read(&look->peek, base->from, &head, sizeof head) != (ssize_t)sizeof head ||
+      memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_ident[EI_CLASS] != ELFCLASS64 ||
+      head.e_phentsize != sizeof *programs || head.e_phnum > PROGRAM_HEADERS)
+    return 0;
+  size_t bytes = head.e_phnum * sizeof *programs;
+  if (bursar_peek_read(&look->peek, base->from + head.e_phoff, programs, bytes) != (ssize_t)bytes)
+    return 0;
+  for (unsigned i = 0; i < head.e_phnum; i++)
+    if (programs[i].p_type == PT_LOAD) {
+      uint64_t from = programs[i].p_vaddr, to = from + programs[i].p_memsz;
+      low = from < low ? from : low;
+      high = to > high ? to : high;
+    }
+  return high > low ? (base->from + high - low / PAGE * PAGE + PAGE - 1) / PAGE * PAGE : 0;
+}
+
+static void add_bss(struct bursar_look *look, const struct bursar_regions_one *region) {
+  const struct bursar_regions_one *before = region - 1;
+  uint64_t end = image_end(look, before);
+  if (!end && region->shape == BURSAR_REGIONS_SHAPE_BSS)
+    end = region->to;
+  end = end < region->to ? end : region->to;
+  if (end > region->from)
+    bursar_pieces_add(&look->pieces, region->from, end, BURSAR_PIECES_BSS);
+}
+
+/* A mapping that stands above a thread's stack may have been merged with it: up to the limit it is the stack. */
+static void add_stack(struct bursar_look *look, const struct bursar_regions_one *region) {
+  uint64_t end = region[-1].from + look->stack_limit;
+  bursar_pieces_add(&look->pieces, region->from, end < region->to ? end : region->to, BURSAR_PIECES_STACK);
+}
+
+static bool is_guard(const struct bursar_regions_one *region) {
+  return region->kind == BURSAR_REGIONS_ANON && !region->readable && !region->writable &&
+         region->to - region->from <= (64u << 10) && region->to % BURSAR_REGIONS_HEAP_BYTES;
+}
+
+static struct bursar_look_heap *heap_of(struct bursar_look *look, uint64_t arena) {
+  for (size_t i = 0; i < look->heap_count; i++)
+    if (look->heaps[i].arena == arena)
+      return &look->heaps[i];
+  if (look->heap_count == BURSAR_LOOK_HEAPS)
+    return &look->heaps[BURSAR_LOOK_HEAPS - 1];
+  look->heaps[look->heap_count] = (struct bursar_look_heap){.arena = arena};
+  return &look->heaps[look->heap_count++];
+}
+
+static void add_heap(struct bursar_look *look, const struct bursar_regions_one *region, uint64_t resident,
+                     const struct bursar_heap *heap, bool walked) {
+  struct bursar_look_heap *of = heap_of(look, heap->arena);
+  of->resident += resident;
+  if (walked) {
+    of->free_resident += heap->free_resident;
+    of->returnable += heap->returnable;
+  }
+  look->heaps_walked = look->heaps_walked && walked;
+}
+
+/* Heaps of threads begin at multiples of 64 MiB, wherever in a mapping those lie. */
+static void add_thread_heaps(struct bursar_look *look, const struct bursar_regions_one *region) {
+  const uint64_t step = BURSAR_REGIONS_HEAP_BYTES;
+  for (uint64_t at = (region->from + step - 1) / step * step; at < region->to; at += step) {
+    struct bursar_heap heap;
+    uint64_t to = region->to - at < step ? region->to : at + step;
+    bool walked = bursar_heap_thread(&look->peek, region, at, to, look->buffer, &heap);
+    if (!walked && (!heap.arena || region->shape != BURSAR_REGIONS_SHAPE_HEAP))
+      continue;
+    /* What the heap gave back stays mapped, behind its size, only in part: all up to the mapping's end is the heap's. */
+    bursar_pieces_add(&look->pieces, at, to, BURSAR_PIECES_HEAP);
+    add_heap(look, region, bursar_regions_resident(region, at, to), &heap, walked);
+  }
+}
+
+static void add_main_heaps(struct bursar_look *look) {
+  (void)heap_of(look, 0);
+  for (size_t i = 0; i < look->regions.count; i++) {
+    const struct bursar_regions_one *region = &look->regions.at[i];
+    struct bursar_heap heap;
+    if (region->kind == BURSAR_REGIONS_HEAP && region->rss) {
+      bool walked = bursar_heap_main(&look->peek, region, look->buffer, &heap);
+      add_heap(look, region, region->rss, &heap, walked);
+    }
+  }
+}
+
+static void add_shapes(struct bursar_look *look) {
+  for (size_t i = 0; i < look->regions.count; i++) {
+    const struct bursar_regions_one *region = &look->regions.at[i], *before = i ? region - 1 : NULL;
+    if (region->kind != BURSAR_REGIONS_ANON || !region->writable || !region->rss)
+      continue;
+    bool touches = before && before->to == region->from;
+    if (touches && is_guard(before))
+      add_stack(look, region);
+    else if (touches && before->kind == BURSAR_REGIONS_IMAGE && before->inode)
+      add_bss(look, region);
+    add_thread_heaps(look, region);
+  }
+}
+
+/* --- what the memory itself tells ------------------------------------------------------------------------------------ */
+
+/* The arena whose pools are being met. */
+struct arena {
+  uint64_t from, first, to; /* to: where it ends at the latest; 0: there is none */
+  uint32_t number;
+};
+
+struct scan {
+  struct bursar_look *look;
+  const struct bursar_regions_one *region;
+  uint64_t from, to; /* the gap */
+  struct arena arena;
+  uint64_t last_end; /* of the arena before */
+  bool last_was_pool;
+};
+
+static void close_arena(struct scan *scan, uint64_t limit) {
+  struct arena *arena = &scan->arena;
+  if (!arena->to)
+    return;
+  uint64_t to = arena->to < limit ? arena->to : limit;
+  bursar_pieces_add(&scan->look->pieces, arena->from, to, BURSAR_PIECES_ARENA);
+  scan->look->arena_bytes += to - arena->from;
+  scan->last_end = to;
+  arena->to = 0;
+}
+
+/* An arena begins at any page, its first pool at the next multiple of 16 KiB. */
+static void meet_pool(struct scan *scan, uint64_t at, const struct bursar_pools_header *header) {
+  struct arena *arena = &scan->arena;
+  scan->look->arena_used += header->used;
+  if (arena->to && arena->number == header->arena && at < arena->to)
+    return;
+  uint64_t begins = at;
+  if (arena->to && at > arena->to && at - arena->to < BURSAR_POOLS_BYTES)
+    begins = arena->to;
+  close_arena(scan, begins);
+  if (begins == at && at - scan->from < BURSAR_POOLS_BYTES)
+    begins = scan->from;
+  else if (begins == at && scan->last_end && scan->last_end < at && at - scan->last_end < BURSAR_POOLS_BYTES)
+    begins = scan->last_end;
+  *arena = (struct arena){begins, at, begins + BURSAR_POOLS_ARENA, header->arena};
+}
+
+/* One page's first bytes.  Returns where to go on. */
+static uint64_t meet(struct scan *scan, uint64_t at, const unsigned char *bytes) {
+  struct bursar_pools_header header;
+  uint64_t words[2];
+  memcpy(words, bytes, sizeof words);
+  scan->last_was_pool = bursar_pools_is(at, bytes, &header);
+  if (scan->last_was_pool) {
+    meet_pool(scan, at, &header);
+    return at + BURSAR_POOLS_BYTES;
+  }
+  if (scan->arena.to && at < scan->arena.to)
+    return at + PAGE;
+  uint64_t size = bursar_heap_mapped(at, words, scan->to);
+  if (!size)
+    return at + PAGE;
+  close_arena(scan, at);
+  bursar_pieces_add(&scan->look->pieces, at, at + size, BURSAR_PIECES_CHUNK);
+  scan->look->chunk_bytes += size;
+  return at + size;
+}
+
+/* The next page from `at` on that is resident: others hold nothing. */
+static uint64_t next_resident(const struct bursar_regions_one *region, uint64_t at, uint64_t to) {
+  if (!region->bits)
+    return at;
+  uint64_t page = (at - region->from) / PAGE, end = (to - region->from) / PAGE;
+  while (page < end) {
+    uint64_t word = region->bits[page / 64] >> (page % 64);
+    if (word) {
+      page += (uint64_t)__builtin_ctzll(word);
+      break;
+    }
+    page += 64 - page % 64;
+  }
+  return page < end ? region->from + page * PAGE : to;
+}
+
+/* The first bytes of many pages at once: of each pool while they follow each other, else of each page. */
+static void scan_gap(struct scan *scan) {
+  unsigned char *bytes = (unsigned char *)scan->look->buffer;
+  uint64_t at = scan->from;
+  while ((at = next_resident(scan->region, at, scan->to)) < scan->to) {
+    bool pools = scan->last_was_pool && at % BURSAR_POOLS_BYTES == 0;
+    uint64_t step = pools ? BURSAR_POOLS_BYTES : PAGE, places = (scan->to - at + step - 1) / step;
+    size_t want = places < BURSAR_PEEK_PLACES ? (size_t)places : BURSAR_PEEK_PLACES;
+    if (!pools && want > 16)
+      want = 16; /* what is met soon tells where to go on */
+    size_t got = bursar_peek_places(&scan->look->peek, at, step, want, bytes, HEADER);
+    uint64_t next = at;
+    for (size_t i = 0; i < got && next == at + i * step; i++) {
+      next = meet(scan, at + i * step, bytes + i * HEADER);
+      if (pools && !scan->last_was_pool)
+        break;
+    }
+    at = got ? next : at + step;
+  }
+  close_arena(scan, scan->to);
+}
+
+void bursar_look_scan(struct bursar_look *look) {
+  if (!look->inside)
+    return;
+  for (size_t i = 0; i < look->regions.count; i++) {
+    const struct bursar_regions_one *region = &look->regions.at[i];
+    if (region->kind != BURSAR_REGIONS_ANON || !region->rss || !region->readable)
+      continue;
+    uint64_t from = region->from, to = region->to;
+    while (bursar_pieces_gap(&look->pieces, &from, &to)) {
+      struct scan scan = {.look = look, .region = region, .from = from, .to = to};
+      scan_gap(&scan);
+      from = to;
+      to = region->to;
+    }
+  }
+}
+
+void bursar_look_mapping(struct bursar_look *look, uint64_t from, uint64_t to) {
+  if (look->inside)
+    bursar_pieces_add(&look->pieces, from, to, BURSAR_PIECES_MAP);
+}
+
+void bursar_look_sum(struct bursar_look *look) {
+  memset(look->resident, 0, sizeof look->resident);
+  for (size_t i = 0; i < look->pieces.count; i++) {
+    const struct bursar_pieces_one *piece = &look->pieces.at[i];
+    const struct bursar_regions_one *region = region_at(look, piece->from), *end = look->regions.at + look->regions.count;
+    for (; region && region < end && region->from < piece->to; region++)
+      if (region->kind == BURSAR_REGIONS_ANON)
+        look->resident[piece->kind] += bursar_regions_resident(region, piece->from, piece->to);
+  }
+}
+
+/* --- in and out ------------------------------------------------------------------------------------------------------ */
+
+int bursar_look_begin(pid_t pid, uint64_t ledger, bool inside, struct bursar_look *out) {
+  struct bursar_smaps_status status;
+  size_t heaps = BURSAR_LOOK_HEAPS * sizeof *out->heaps;
+  int kept = errno;
+  *out = (struct bursar_look){.peek = {.pages_fd = -1, .mem_fd = -1}, .heaps_walked = true};
+  bursar_smaps_status(pid, &status);
+  out->stack_limit = status.stack_limit == BURSAR_SMAPS_UNKNOWN ? STACK_DEFAULT : status.stack_limit;
+  /* Memory first: what the look itself touches is then in what it sees, as far as that goes. */
+  out->memory_bytes = BITS_BYTES + BURSAR_HEAP_BUFFER + heaps;
+  out->memory = bursar_prim_reserve(out->memory_bytes, true);
+  int result = out->memory ? bursar_pieces_init(&out->pieces) : -ENOMEM;
+  if (result == 0)
+    result = bursar_regions_read(pid, ledger, out->stack_limit, &out->regions);
+  if (result < 0) {
+    bursar_look_end(out);
+    errno = kept;
+    return result;
+  }
+  out->buffer = (char *)out->memory + BITS_BYTES;
+  out->heaps = (struct bursar_look_heap *)(void *)(out->buffer + BURSAR_HEAP_BUFFER);
+  out->inside = inside && bursar_peek_open(pid, &out->peek) == 0;
+  if (out->inside) {
+    read_all_bits(out, out->memory);
+    add_main_heaps(out);
+    add_shapes(out);
+  }
+  errno = kept;
+  return 0;
+}
+
+void bursar_look_end(struct bursar_look *look) {
+  bursar_peek_close(&look->peek);
+  bursar_pieces_free(&look->pieces);
+  bursar_regions_free(&look->regions);
+  if (look->memory)
+    bursar_prim_release(look->memory, look->memory_bytes);
+  look->memory = NULL;
+}

@@ -1,0 +1,52 @@
+/* look.h: a look into a process's memory: what each stretch of it is, and what of it is resident.
+ *
+ * The kernel says what is mapped and resident (regions.h); the memory itself says what is malloc's and pymalloc's (heap.h,
+ * pools.h), read through peek.h and therefore without a lock and without stopping anybody.  What others know, mappings that
+ * were booked, may be told in between.  Of another process it finds the same, as far as its memory may be read.
+ *
+ * Ownership: the caller's struct, its memory from _begin to _end.  Errors: as in regions.h; where memory may not be read,
+ * the kernel's part is there alone, and inside.known says so.
+ * No heap, no lock, errno kept.  Threads: any, none shares a look.  Safety class F; takes milliseconds a gigabyte. */
+#ifndef BURSAR_MEMORY_LOOK_H
+#define BURSAR_MEMORY_LOOK_H
+
+#include "memory/pieces.h"
+#include "memory/regions.h"
+#include "prim/peek.h"
+
+/* One of malloc's heaps, by its arena. */
+struct bursar_look_heap {
+  uint64_t arena; /* 0: the main one */
+  uint64_t resident, free_resident, returnable;
+};
+#define BURSAR_LOOK_HEAPS 1024u
+
+struct bursar_look {
+  struct bursar_regions regions;
+  struct bursar_pieces pieces;
+  struct bursar_peek peek;
+  uint64_t stack_limit;
+  bool inside;       /* its memory may be read */
+  bool heaps_walked; /* all of them */
+  uint64_t arena_bytes, arena_used, chunk_bytes;
+  uint64_t resident[BURSAR_PIECES_KINDS]; /* of the pieces in anonymous memory */
+  struct bursar_look_heap *heaps;         /* the main one first */
+  size_t heap_count;
+  char *buffer;
+  void *memory;
+  size_t memory_bytes;
+};
+
+/* Reads the mappings.  `ledger`: inode of the ledger that it maps, or 0.  `inside`: look into its memory too. */
+int bursar_look_begin(pid_t pid, uint64_t ledger, bool inside, struct bursar_look *out) __attribute__((warn_unused_result));
+/* A mapping that was booked: before _scan where it goes before what is found there, after it where it takes what is left. */
+void bursar_look_mapping(struct bursar_look *look, uint64_t from, uint64_t to);
+/* Finds arenas, mapped chunks, heaps. */
+void bursar_look_scan(struct bursar_look *look);
+/* Adds up. */
+void bursar_look_sum(struct bursar_look *look);
+/* Resident bytes of a block anywhere. */
+uint64_t bursar_look_resident(const struct bursar_look *look, uint64_t at, uint64_t bytes);
+void bursar_look_end(struct bursar_look *look);
+
+#endif

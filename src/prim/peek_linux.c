@@ -1,0 +1,113 @@
+/* peek_linux.c: Linux behind peek.h: process_vm_readv, /proc/PID/mem, /proc/PID/pagemap. */
+#include "prim/peek.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define AT_ONCE 1024u /* entries of the page map */
+#define ENTRY_PRESENT (1ull << 63)
+#define ENTRY_FILE (1ull << 61)
+#define ENTRY_EXCLUSIVE (1ull << 56)
+
+static int open_proc(pid_t pid, const char *name) {
+  char path[64];
+  if (pid)
+    snprintf(path, sizeof path, "/proc/%ld/%s", (long)pid, name);
+  else
+    snprintf(path, sizeof path, "/proc/self/%s", name);
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  return fd < 0 ? -errno : fd;
+}
+
+static pid_t target(const struct bursar_peek *peek) { return peek->pid ? peek->pid : getpid(); }
+
+int bursar_peek_open(pid_t pid, struct bursar_peek *out) {
+  int kept = errno, result = 0;
+  char probe;
+  *out = (struct bursar_peek){.pid = pid, .pages_fd = open_proc(pid, "pagemap"), .mem_fd = -1};
+  if (out->pages_fd < 0)
+    result = out->pages_fd;
+  struct iovec here = {&probe, 1}, nowhere = {NULL, 1};
+  /* Nothing is mapped at 0: EFAULT says that one may ask, anything else that one may not, or that there is no such call. */
+  if (result == 0 && process_vm_readv(target(out), &here, 1, &nowhere, 1, 0) < 0 && errno != EFAULT) {
+    out->mem_fd = open_proc(pid, "mem");
+    result = out->mem_fd < 0 ? -EPERM : 0;
+  }
+  if (result < 0)
+    bursar_peek_close(out);
+  errno = kept;
+  return result;
+}
+
+void bursar_peek_close(struct bursar_peek *peek) {
+  int kept = errno;
+  if (peek->pages_fd >= 0)
+    close(peek->pages_fd);
+  if (peek->mem_fd >= 0)
+    close(peek->mem_fd);
+  peek->pages_fd = peek->mem_fd = -1;
+  errno = kept;
+}
+
+ssize_t bursar_peek_read(const struct bursar_peek *peek, uint64_t at, void *out, size_t bytes) {
+  int kept = errno;
+  struct iovec here = {out, bytes}, there = {(void *)(uintptr_t)at, bytes};
+  ssize_t got = peek->mem_fd >= 0 ? pread(peek->mem_fd, out, bytes, (off_t)at)
+                                  : process_vm_readv(target(peek), &here, 1, &there, 1, 0);
+  if (got < 0)
+    got = -errno;
+  errno = kept;
+  return got;
+}
+
+size_t bursar_peek_places(const struct bursar_peek *peek, uint64_t at, uint64_t step, size_t count, void *out,
+                          size_t bytes) {
+  struct iovec there[BURSAR_PEEK_PLACES], here = {out, bytes * count};
+  int kept = errno;
+  size_t read = 0;
+  if (peek->mem_fd >= 0) {
+    while (read < count && pread(peek->mem_fd, (char *)out + read * bytes, bytes, (off_t)(at + read * step)) ==
+                               (ssize_t)bytes)
+      read++;
+  } else {
+    for (size_t i = 0; i < count; i++)
+      there[i] = (struct iovec){(void *)(uintptr_t)(at + i * step), bytes};
+    ssize_t got = process_vm_readv(target(peek), &here, 1, there, count, 0);
+    read = got > 0 ? (size_t)got / bytes : 0;
+  }
+  errno = kept;
+  return read;
+}
+
+/* A page of zeros is nobody's: neither a file's nor exclusively ours.  So is one that a forked child still shares. */
+static bool counts(uint64_t entry, bool all) {
+  return (entry & ENTRY_PRESENT) && (all || (entry & (ENTRY_FILE | ENTRY_EXCLUSIVE)));
+}
+
+ssize_t bursar_peek_pages(const struct bursar_peek *peek, uint64_t at, uint64_t count, bool all, uint64_t *bits) {
+  uint64_t entries[AT_ONCE], first = at / PAGE;
+  int kept = errno;
+  ssize_t resident = 0;
+  memset(bits, 0, (count + 63) / 64 * sizeof *bits);
+  for (uint64_t done = 0; done < count && resident >= 0;) {
+    uint64_t want = count - done < AT_ONCE ? count - done : AT_ONCE;
+    ssize_t got = pread(peek->pages_fd, entries, want * 8, (off_t)((first + done) * 8));
+    if (got <= 0) {
+      resident = got < 0 ? -errno : -EIO;
+      break;
+    }
+    for (uint64_t i = 0; i < (uint64_t)got / 8; i++)
+      if (counts(entries[i], all)) {
+        bits[(done + i) / 64] |= 1ull << ((done + i) % 64);
+        resident++;
+      }
+    done += (uint64_t)got / 8;
+  }
+  errno = kept;
+  return resident;
+}
