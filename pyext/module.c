@@ -12,6 +12,7 @@
 #include "account/account.h"
 #include "account/count.h"
 #include "anywhere.h"
+#include "balance.h"
 #include "boot.h"
 #include "frames.h"
 #include "api.h"
@@ -482,6 +483,7 @@ static PyMethodDef functions[] = {
     {"switch_on", bursar_switch_on, METH_O, "Starts as BURSAR says."},
     {"finish", bursar_finish, METH_NOARGS, "Ends as `bursar run` promises."},
     {"ledger_summary", bursar_ledger_summary, METH_VARARGS, "Prints the summary of a ledger to a descriptor."},
+    {"balance", bursar_balance_here, METH_NOARGS, "This process's resident memory, explained."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -4,12 +4,15 @@
     with bursar.track() as t: ...  what a block allocated, freed and kept, and its peak
     @bursar.profile                line by line, a drop-in for memory_profiler's
     bursar.memory_usage(...)       resident memory over time
+    bursar.balance()               resident memory explained, line by line
 
 Nothing is loaded before it is asked for: a program under `bursar run` imports this package at its start.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._balance import Balance as Balance
+    from ._balance import balance as balance
     from ._books import start as start
     from ._books import stop as stop
     from ._include import get_include as get_include
@@ -18,9 +21,11 @@ if TYPE_CHECKING:
     from ._usage import memory_usage as memory_usage
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "get_include", "memory_usage", "profile", "start", "stop", "track"]
+__all__ = ["Balance", "__version__", "balance", "get_include", "memory_usage", "profile", "start", "stop", "track"]
 
 _HOME = {
+    "Balance": "_balance",
+    "balance": "_balance",
     "get_include": "_include",
     "memory_usage": "_usage",
     "profile": "_profile",

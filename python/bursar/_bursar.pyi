@@ -17,6 +17,22 @@ class _Status(TypedDict):
     pid: int  # the process that writes it
     broken: str | None  # why the books stopped, where they did
 
+class _Balance(TypedDict):
+    pid: int
+    rss_bytes: int
+    lines: list[tuple[str, int | None, str, int | None]]  # name, resident bytes, detail, live bytes
+    unexplained_bytes: int
+    returnable_bytes: int | None
+    live_not_resident_bytes: int | None
+    pss_bytes: int
+    swap_bytes: int
+    page_tables_bytes: int | None
+    cgroup_limit_bytes: int | None
+    cgroup_usage_bytes: int | None
+    threads: int | None
+    notes: list[str]
+    text: str
+
 def start(
     path: _Path,
     *,
@@ -40,3 +56,4 @@ def boot(settings: str, /) -> None: ...
 def switch_on(mode: str, /) -> None: ...
 def finish() -> None: ...
 def ledger_summary(path: _Path, fd: int, /) -> None: ...
+def balance() -> _Balance: ...

@@ -13,6 +13,8 @@
 
 /* --- what the books know --------------------------------------------------------------------------------------------- */
 
+static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
 struct count {
   const struct bursar_look *look;
   uint64_t large[BURSAR_DOMAIN_COUNT], absent[BURSAR_DOMAIN_COUNT];
@@ -25,7 +27,7 @@ static void count_large(const void *p, struct bursar_record record, void *contex
     return;
   count->large[domain] += record.size;
   if (record.size >= UNTOUCHED_MIN)
-    count->absent[domain] += record.size - bursar_look_resident(count->look, (uintptr_t)p, record.size);
+    count->absent[domain] += less(record.size, bursar_look_resident(count->look, (uintptr_t)p, record.size));
 }
 
 static uint64_t live_of(unsigned domain) {
@@ -37,8 +39,6 @@ static uint64_t live_of(unsigned domain) {
                  (int64_t)__atomic_load_n(&free_lane->alloc_bytes, __ATOMIC_RELAXED);
   return live > 0 ? (uint64_t)live : 0;
 }
-
-static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 static void count_blocks(const struct bursar_look *look, struct bursar_inside *out) {
   struct count count = {.look = look};

@@ -80,6 +80,10 @@ static int balance_process(pid_t pid, bool json) {
     bursar_cli_complain(1, "balance: not enough memory");
     goto out;
   }
+  if (pid == 0) {
+    cannot_look(pid, -ESRCH);
+    goto out;
+  }
   if (bursar_ask_open(pid, ask, &error) < 0) {
     bursar_cli_complain(1, "balance: %s", error.text);
     goto out;
@@ -127,16 +131,14 @@ static int balance_ledger(const struct bursar_reader *reader, bool json) {
   balance->pid = (long)reader->header.pid;
   balance->ledger = reader->path;
   balance->state = bursar_reader_life_name(reader->life);
-  bursar_balance_note(balance, "the program has ended: what was live then is known, what was resident is not");
+  bursar_balance_note(balance, "the %s: what was live then is known, what was resident is not",
+                      reader->life == BURSAR_LIFE_STOPPED || reader->life == BURSAR_LIFE_BROKEN ? "books are closed"
+                                                                                                : "program has ended");
   for (uint32_t i = 0; i < reader->note_count; i++)
     bursar_balance_note(balance, "%s", reader->note[i]);
   int result = print(balance, json);
   free(balance);
   return result;
-}
-
-static bool still_there(const struct bursar_reader *reader) {
-  return reader->life == BURSAR_LIFE_RUNNING;
 }
 
 static int balance_file(const char *path, bool json) {
@@ -145,7 +147,7 @@ static int balance_file(const char *path, bool json) {
   if (bursar_reader_open(path, &reader, &error) != 0)
     return bursar_cli_fail(&error);
   pid_t pid = (pid_t)reader->header.pid;
-  bool running = still_there(reader);
+  bool running = reader->life == BURSAR_LIFE_RUNNING;
   int result = running ? 0 : balance_ledger(reader, json);
   bursar_reader_free(reader);
   return running ? balance_process(pid, json) : result;

@@ -59,6 +59,10 @@ const char *bursar_regions_name(const struct bursar_regions *regions, const stru
   return regions->names + region->name;
 }
 
+static bool is_resident(const struct bursar_regions_one *region, uint64_t page) {
+  return region->bits[page / 64] >> (page % 64) & 1;
+}
+
 uint64_t bursar_regions_resident(const struct bursar_regions_one *region, uint64_t from, uint64_t to) {
   from = from > region->from ? from : region->from;
   to = to < region->to ? to : region->to;
@@ -73,17 +77,14 @@ uint64_t bursar_regions_resident(const struct bursar_regions_one *region, uint64
       n = last - page + 1;
       bits &= (1ull << n) - 1;
     }
-    if (bits == UINT64_MAX && n == 64) {
-      sum += 64 * BURSAR_PRIM_PAGE;
-    } else {
-      for (uint64_t i = 0; i < n; i++)
-        if (bits >> i & 1) { /* the first and the last page may belong to it in part */
-          uint64_t begin = region->from + (page + i) * BURSAR_PRIM_PAGE, end = begin + BURSAR_PRIM_PAGE;
-          sum += (end < to ? end : to) - (begin > from ? begin : from);
-        }
-    }
+    sum += (uint64_t)__builtin_popcountll(bits) * BURSAR_PRIM_PAGE;
     page += n;
   }
+  /* The first and the last page may belong to it in part. */
+  if (is_resident(region, first))
+    sum -= (from - region->from) % BURSAR_PRIM_PAGE;
+  if (is_resident(region, last))
+    sum -= (BURSAR_PRIM_PAGE - (to - region->from) % BURSAR_PRIM_PAGE) % BURSAR_PRIM_PAGE;
   return sum;
 }
 

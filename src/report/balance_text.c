@@ -48,7 +48,10 @@ static void beside(struct bursar_buffer *out, const char *name, uint64_t bytes) 
 void bursar_balance_text_print(const struct bursar_balance *balance, struct bursar_buffer *out) {
   char size[BURSAR_SIZE_TEXT];
   bursar_buffer_format(out, "process %ld: ", balance->pid);
-  bursar_buffer_format(out, "%s resident\n", amount(balance->rss, size));
+  if (balance->rss == UNKNOWN)
+    bursar_buffer_text(out, "resident memory not known\n");
+  else
+    bursar_buffer_format(out, "%s resident\n", bursar_size_print(balance->rss, size));
   for (uint32_t i = 0; i < balance->line_count; i++)
     if (shown(&balance->lines[i]))
       print_line(balance, &balance->lines[i], out);
