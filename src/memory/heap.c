@@ -76,7 +76,11 @@ static bool walk(struct window *window, const struct bursar_regions_one *region,
   uint64_t at = from, size = 0, before = 0, before_size = 0;
   unsigned flags = 0;
   for (uint64_t n = 0; at < to; n++) {
-    if (!head_of(window, at, &size, &flags) || !sound(size, flags, to - at))
+    if (!head_of(window, at, &size, &flags))
+      return false;
+    if (!size && at + 16 == to) /* the end of an older heap of its arena */
+      size = 16;
+    if (!sound(size, flags, to - at))
       return false;
     if (most && n == most)
       return true;
