@@ -9,6 +9,7 @@
 #include "prim/prim.h"
 
 #define UNTOUCHED_MIN (16u << 10) /* smaller blocks are taken for touched: whoever asks for them writes them */
+#define MAPPED_MIN (64u << 10)
 #define IDLE_SHARE 9u             /* a look is followed by so many times its duration without another */
 
 /* --- what the books know --------------------------------------------------------------------------------------------- */
@@ -56,6 +57,12 @@ static void count_blocks(const struct bursar_look *look, struct bursar_inside *o
   }
 }
 
+/* A block that malloc mapped on its own lies 16 bytes behind the beginning of a page. */
+static void tell_chunk(const void *p, struct bursar_record record, void *look) {
+  if ((uintptr_t)p % BURSAR_PAGE == 16 && record.size >= MAPPED_MIN)
+    bursar_look_chunk(look, (uintptr_t)p - 16);
+}
+
 static void tell_mapping(uintptr_t from, uintptr_t to, void *look) { bursar_look_mapping(look, from, to); }
 
 int bursar_answer_look(struct bursar_look *look, struct bursar_inside *out) {
@@ -68,6 +75,8 @@ int bursar_answer_look(struct bursar_look *look, struct bursar_inside *out) {
     return status;
   if (arenas_apart)
     bursar_maps_each(tell_mapping, look);
+  if (open)
+    bursar_live_large_each(tell_chunk, look);
   bursar_look_scan(look);
   if (open && !arenas_apart)
     bursar_maps_each(tell_mapping, look);

@@ -6,7 +6,8 @@ void bursar_inside_fill(const struct bursar_look *look, struct bursar_inside *ou
   memset(out, 0, sizeof *out);
   if (!look->inside)
     return;
-  out->known = BURSAR_INSIDE_MEMORY | (look->heaps_walked ? BURSAR_INSIDE_HEAPS : 0);
+  out->known = BURSAR_INSIDE_MEMORY | (look->heaps_walked ? BURSAR_INSIDE_HEAPS : 0) |
+               (look->cut || look->pieces.cut ? 0 : BURSAR_INSIDE_WHOLE);
   out->stack_resident = look->resident[BURSAR_PIECES_STACK];
   out->bss_resident = look->resident[BURSAR_PIECES_BSS];
   out->arena_bytes = look->arena_bytes;

@@ -363,6 +363,7 @@ struct bursar_control { /* at BURSAR_AT_CONTROL */
 #define BURSAR_INSIDE_HEAPS 2u   /* all of malloc's heaps could be walked */
 #define BURSAR_INSIDE_BLOCKS 4u  /* live, resident, in_arenas: from the table of live blocks */
 #define BURSAR_INSIDE_MAPS 8u    /* map_resident: from the table of mappings */
+#define BURSAR_INSIDE_WHOLE 16u  /* all memory that nothing was known of was gone through for arenas and chunks */
 #define BURSAR_INSIDE_HEAPS_MAX 32u
 
 struct bursar_inside_heap {

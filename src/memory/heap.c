@@ -27,7 +27,9 @@ static bool head_of(struct window *window, uint64_t at, uint64_t *size, unsigned
   uint64_t words[2];
   if (at + sizeof words > window->to)
     return false;
-  if (at < window->at || at + sizeof words > window->at + window->have) {
+  if (window->peek->direct) {
+    memcpy(words, (const void *)(uintptr_t)at, sizeof words);
+  } else if (at < window->at || at + sizeof words > window->at + window->have) {
     /* Chunks in a row are read together; far from the last one, a page. */
     bool near = at >= window->at && at < window->at + window->have + PAGE;
     size_t want = near ? BURSAR_HEAP_BUFFER : PAGE;
@@ -39,7 +41,8 @@ static bool head_of(struct window *window, uint64_t at, uint64_t *size, unsigned
     if (window->have < sizeof words)
       return false;
   }
-  memcpy(words, window->buffer + (at - window->at), sizeof words);
+  if (!window->peek->direct)
+    memcpy(words, window->buffer + (at - window->at), sizeof words);
   *size = words[1] & ~(uint64_t)FLAGS;
   *flags = words[1] & FLAGS;
   return true;

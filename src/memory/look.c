@@ -15,6 +15,8 @@
 #define SPARSE_MOST (16ull << 30)  /* a larger mapping's page map takes too long to read */
 #define HEADER BURSAR_POOLS_HEADER
 #define PROGRAM_HEADERS 64u
+#define MISSES_CLOSE 4096u  /* pages in a row that tell nothing: then only every fourth is looked at, for pools */
+#define MISSES_MOST 65536u  /* of a look */
 
 /* --- residency ------------------------------------------------------------------------------------------------------- */
 
@@ -80,9 +82,10 @@ static uint64_t image_end(const struct bursar_look *look, const struct bursar_re
   uint64_t low = UINT64_MAX, high = 0;
   while (base > look->regions.at && base[-1].inode == data->inode && base[-1].minor == data->minor)
     base--;
-  if (bursar_peek_read(&look->peek, base->from, &head, sizeof head) != (ssize_t)sizeof head ||
+  if (!base->readable || bursar_peek_read(&look->peek, base->from, &head, sizeof head) != (ssize_t)sizeof head ||
       memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_ident[EI_CLASS] != ELFCLASS64 ||
-      head.e_phentsize != sizeof *programs || head.e_phnum > PROGRAM_HEADERS)
+      head.e_phentsize != sizeof *programs || head.e_phnum > PROGRAM_HEADERS ||
+      head.e_phoff > base->to - base->from - PROGRAM_HEADERS * sizeof *programs)
     return 0;
   size_t bytes = head.e_phnum * sizeof *programs;
   if (bursar_peek_read(&look->peek, base->from + head.e_phoff, programs, bytes) != (ssize_t)bytes)
@@ -144,6 +147,8 @@ static void add_thread_heaps(struct bursar_look *look, const struct bursar_regio
   for (uint64_t at = (region->from + step - 1) / step * step; at < region->to; at += step) {
     struct bursar_heap heap;
     uint64_t to = region->to - at < step ? region->to : at + step;
+    if (to - at < PAGE) /* mappings are whole pages */
+      break;
     bool walked = bursar_heap_thread(&look->peek, region, at, to, look->buffer, &heap);
     if (!walked && (!heap.arena || region->shape != BURSAR_REGIONS_SHAPE_HEAP))
       continue;
@@ -192,7 +197,9 @@ struct scan {
   const struct bursar_regions_one *region;
   uint64_t from, to; /* the gap */
   struct arena arena;
+  uint64_t reach;    /* where what follows without a hole ends: a chunk may lie across mappings, where a part was advised */
   uint64_t last_end; /* of the arena before */
+  uint32_t misses;   /* in a row */
   bool last_was_pool;
 };
 
@@ -224,6 +231,32 @@ static void meet_pool(struct scan *scan, uint64_t at, const struct bursar_pools_
   *arena = (struct arena){begins, at, begins + BURSAR_POOLS_ARENA, header->arena};
 }
 
+static void add_chunk(struct bursar_look *look, uint64_t at, uint64_t size) {
+  bursar_pieces_add(&look->pieces, at, at + size, BURSAR_PIECES_CHUNK);
+  look->chunk_bytes += size;
+}
+
+/* How far what is mapped goes on from there without a hole, as memory of one kind and nobody's piece. */
+static uint64_t reach_of(const struct bursar_look *look, const struct bursar_regions_one *region, uint64_t from) {
+  const struct bursar_regions_one *end = look->regions.at + look->regions.count;
+  uint64_t to = region->to;
+  for (region++; region < end && region->from == to && region->kind == BURSAR_REGIONS_ANON && region->writable; region++)
+    to = region->to;
+  return bursar_pieces_gap(&look->pieces, &from, &to) ? to : from;
+}
+
+void bursar_look_chunk(struct bursar_look *look, uint64_t at) {
+  const struct bursar_regions_one *region = region_at(look, at);
+  uint64_t words[2], from = at, to = at + PAGE;
+  if (!look->inside || at % PAGE || !region || region->kind != BURSAR_REGIONS_ANON || !region->readable ||
+      region->from > at || !bursar_pieces_gap(&look->pieces, &from, &to) || from != at ||
+      bursar_peek_read(&look->peek, at, words, sizeof words) != (ssize_t)sizeof words)
+    return;
+  uint64_t size = bursar_heap_mapped(at, words, reach_of(look, region, at));
+  if (size)
+    add_chunk(look, at, size);
+}
+
 /* One page's first bytes.  Returns where to go on. */
 static uint64_t meet(struct scan *scan, uint64_t at, const unsigned char *bytes) {
   struct bursar_pools_header header;
@@ -231,17 +264,20 @@ static uint64_t meet(struct scan *scan, uint64_t at, const unsigned char *bytes)
   memcpy(words, bytes, sizeof words);
   scan->last_was_pool = bursar_pools_is(at, bytes, &header);
   if (scan->last_was_pool) {
+    scan->misses = 0;
     meet_pool(scan, at, &header);
     return at + BURSAR_POOLS_BYTES;
   }
+  scan->misses++;
+  scan->look->misses++;
   if (scan->arena.to && at < scan->arena.to)
     return at + PAGE;
-  uint64_t size = bursar_heap_mapped(at, words, scan->to);
+  uint64_t size = bursar_heap_mapped(at, words, scan->reach);
   if (!size)
     return at + PAGE;
+  scan->misses = 0;
   close_arena(scan, at);
-  bursar_pieces_add(&scan->look->pieces, at, at + size, BURSAR_PIECES_CHUNK);
-  scan->look->chunk_bytes += size;
+  add_chunk(scan->look, at, size);
   return at + size;
 }
 
@@ -261,24 +297,46 @@ static uint64_t next_resident(const struct bursar_regions_one *region, uint64_t 
   return page < end ? region->from + page * PAGE : to;
 }
 
-/* The first bytes of many pages at once: of each pool while they follow each other, else of each page. */
-static void scan_gap(struct scan *scan) {
+/* How it goes on: by the page; from pool to pool, while they follow each other; where nothing told anything for long, as
+ * far as from pool to pool. */
+enum stride { CLOSE, POOLS, FAR };
+
+static enum stride stride_at(const struct scan *scan, uint64_t at) {
+  if (at % BURSAR_POOLS_BYTES)
+    return CLOSE;
+  return scan->last_was_pool ? POOLS : scan->misses > MISSES_CLOSE ? FAR : CLOSE;
+}
+
+/* Goes through the first bytes of these places.  Returns where to go on. */
+static uint64_t meet_places(struct scan *scan, enum stride stride, uint64_t at, uint64_t step, size_t count) {
   unsigned char *bytes = (unsigned char *)scan->look->buffer;
+  size_t got = bursar_peek_places(&scan->look->peek, at, step, count, bytes, HEADER);
+  if (!got)
+    return at + step;
+  for (size_t i = 0; i < got; i++, at += step) {
+    uint64_t next = meet(scan, at, bytes + i * HEADER);
+    bool told = next != at + PAGE;
+    if (stride == POOLS ? !scan->last_was_pool : told)
+      return next;
+  }
+  return at;
+}
+
+static void scan_gap(struct scan *scan) {
   uint64_t at = scan->from;
   while ((at = next_resident(scan->region, at, scan->to)) < scan->to) {
-    bool pools = scan->last_was_pool && at % BURSAR_POOLS_BYTES == 0;
-    uint64_t step = pools ? BURSAR_POOLS_BYTES : PAGE, places = (scan->to - at + step - 1) / step;
-    size_t want = places < BURSAR_PEEK_PLACES ? (size_t)places : BURSAR_PEEK_PLACES;
-    if (!pools && want > 16)
-      want = 16; /* what is met soon tells where to go on */
-    size_t got = bursar_peek_places(&scan->look->peek, at, step, want, bytes, HEADER);
-    uint64_t next = at;
-    for (size_t i = 0; i < got && next == at + i * step; i++) {
-      next = meet(scan, at + i * step, bytes + i * HEADER);
-      if (pools && !scan->last_was_pool)
-        break;
+    if (scan->look->misses > MISSES_MOST) {
+      scan->look->cut = true;
+      break;
     }
-    at = got ? next : at + step;
+    enum stride stride = stride_at(scan, at);
+    uint64_t step = stride == CLOSE ? PAGE : BURSAR_POOLS_BYTES, places = (scan->to - at + step - 1) / step;
+    uint64_t most = stride == CLOSE ? 16 : BURSAR_PEEK_PLACES; /* what is met soon tells where to go on */
+    if (!scan->region->bits)
+      most = 1; /* too large to be gone through: what is at its beginning tells */
+    at = meet_places(scan, stride, at, step, (size_t)(places < most ? places : most));
+    if (!scan->region->bits)
+      break;
   }
   close_arena(scan, scan->to);
 }
@@ -293,6 +351,7 @@ void bursar_look_scan(struct bursar_look *look) {
     uint64_t from = region->from, to = region->to;
     while (bursar_pieces_gap(&look->pieces, &from, &to)) {
       struct scan scan = {.look = look, .region = region, .from = from, .to = to};
+      scan.reach = to == region->to ? reach_of(look, region, from) : to;
       scan_gap(&scan);
       from = to;
       to = region->to;
@@ -339,6 +398,7 @@ int bursar_look_begin(pid_t pid, uint64_t ledger, bool inside, struct bursar_loo
   out->buffer = (char *)out->memory + BITS_BYTES;
   out->heaps = (struct bursar_look_heap *)(void *)(out->buffer + BURSAR_HEAP_BUFFER);
   out->inside = inside && bursar_peek_open(pid, &out->peek) == 0;
+  out->peek.direct = out->inside && pid == 0 && status.threads == 1;
   if (out->inside) {
     read_all_bits(out, out->memory);
     add_main_heaps(out);

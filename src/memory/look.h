@@ -28,6 +28,8 @@ struct bursar_look {
   uint64_t stack_limit;
   bool inside;       /* its memory may be read */
   bool heaps_walked; /* all of them */
+  bool cut;          /* there was more unknown memory than is gone through */
+  uint32_t misses;
   uint64_t arena_bytes, arena_used, chunk_bytes;
   uint64_t resident[BURSAR_PIECES_KINDS]; /* of the pieces in anonymous memory */
   struct bursar_look_heap *heaps;         /* the main one first */
@@ -41,6 +43,8 @@ struct bursar_look {
 int bursar_look_begin(pid_t pid, uint64_t ledger, bool inside, struct bursar_look *out) __attribute__((warn_unused_result));
 /* A mapping that was booked: before _scan where it goes before what is found there, after it where it takes what is left. */
 void bursar_look_mapping(struct bursar_look *look, uint64_t from, uint64_t to);
+/* A chunk that malloc may have mapped on its own begins there: so it is found without a search. */
+void bursar_look_chunk(struct bursar_look *look, uint64_t at);
 /* Finds arenas, mapped chunks, heaps. */
 void bursar_look_scan(struct bursar_look *look);
 /* Adds up. */

@@ -55,6 +55,10 @@ void bursar_peek_close(struct bursar_peek *peek) {
 }
 
 ssize_t bursar_peek_read(const struct bursar_peek *peek, uint64_t at, void *out, size_t bytes) {
+  if (peek->direct) {
+    memcpy(out, (const void *)(uintptr_t)at, bytes);
+    return (ssize_t)bytes;
+  }
   int kept = errno;
   struct iovec here = {out, bytes}, there = {(void *)(uintptr_t)at, bytes};
   ssize_t got = peek->mem_fd >= 0 ? pread(peek->mem_fd, out, bytes, (off_t)at)
@@ -70,7 +74,10 @@ size_t bursar_peek_places(const struct bursar_peek *peek, uint64_t at, uint64_t 
   struct iovec there[BURSAR_PEEK_PLACES], here = {out, bytes * count};
   int kept = errno;
   size_t read = 0;
-  if (peek->mem_fd >= 0) {
+  if (peek->direct) {
+    for (; read < count; read++)
+      memcpy((char *)out + read * bytes, (const void *)(uintptr_t)(at + read * step), bytes);
+  } else if (peek->mem_fd >= 0) {
     while (read < count && pread(peek->mem_fd, (char *)out + read * bytes, bytes, (off_t)(at + read * step)) ==
                                (ssize_t)bytes)
       read++;

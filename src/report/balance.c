@@ -297,5 +297,7 @@ void bursar_balance_make(const struct bursar_balance_facts *facts, struct bursar
   kernel_lines(out, facts, &kinds);
   if (facts->regions->cut)
     bursar_balance_note(out, "more mappings than can be listed: those beyond are in 'unexplained'");
+  if (knows(facts, BURSAR_INSIDE_MEMORY) && !knows(facts, BURSAR_INSIDE_WHOLE))
+    bursar_balance_note(out, "more memory that nobody names than is gone through: some of it may be malloc's or Python's");
   out->unexplained = settle(out);
 }
