@@ -40,6 +40,19 @@ int main(void) {
   EQ(sizeof(struct bursar_estimate), 112);
   EQ(offsetof(struct bursar_estimate, peak_epoch), 96);
   OK(BURSAR_AT_LANES + BURSAR_LANES * sizeof(struct bursar_thread_lane) == BURSAR_EXTENT_MIN, "lanes end extent 0");
+  EQ(sizeof(struct bursar_control), 8);
+  EQ(sizeof(struct bursar_inside_heap), 24);
+  EQ(sizeof(struct bursar_inside), 944);
+  EQ(offsetof(struct bursar_inside, stack_resident), 8);
+  EQ(offsetof(struct bursar_inside, in_arenas), 72);
+  EQ(offsetof(struct bursar_inside, live), 80);
+  EQ(offsetof(struct bursar_inside, resident), 128);
+  EQ(offsetof(struct bursar_inside, heap), 176);
+  EQ(sizeof(struct bursar_answer), 976);
+  EQ(offsetof(struct bursar_answer, arenas_since), 24);
+  EQ(offsetof(struct bursar_answer, inside), 32);
+  OK(BURSAR_AT_ANSWER + BURSAR_PAGE <= BURSAR_EXTENT_MIN && sizeof(struct bursar_answer) <= BURSAR_PAGE,
+     "the answer has a page of its own in extent 0");
   OK(BURSAR_AT_DIRECTORY + BURSAR_PAGE <= BURSAR_EXTENT_MIN, "the head pages fit in extent 0");
   OK(sizeof(struct bursar_header) <= BURSAR_PAGE && sizeof(struct bursar_books) <= BURSAR_PAGE &&
          sizeof(struct bursar_counts) <= BURSAR_PAGE,
