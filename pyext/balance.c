@@ -28,8 +28,8 @@ static PyObject *lines_of(const struct bursar_balance *balance) {
   PyObject *list = PyList_New(0);
   for (uint32_t i = 0; list && i < balance->line_count; i++) {
     const struct bursar_balance_line *line = &balance->lines[i];
-    PyObject *one = Py_BuildValue("(NNNN)", string(line->name), number(line->bytes), string(line->detail),
-                                  number(line->live));
+    PyObject *one =
+        Py_BuildValue("(NNNN)", string(line->name), number(line->bytes), string(line->detail), number(line->live));
     if (!one || PyList_Append(list, one) != 0)
       Py_CLEAR(list);
     Py_XDECREF(one);
@@ -54,14 +54,14 @@ static PyObject *facts_of(const struct bursar_balance *balance) {
   bursar_balance_text_print(balance, &text);
   PyObject *facts = NULL;
   if (bursar_buffer_finish(&text) == 0)
-    facts = Py_BuildValue(
-        "{s:l,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N}", "pid", balance->pid, "rss_bytes",
-        number(balance->rss), "lines", lines_of(balance), "unexplained_bytes", number(balance->unexplained),
-        "returnable_bytes", number(balance->returnable), "live_not_resident_bytes", number(balance->live_not_resident),
-        "pss_bytes", number(balance->pss), "swap_bytes", number(balance->swap), "page_tables_bytes",
-        number(balance->page_tables), "cgroup_limit_bytes", number(balance->cgroup_limit), "cgroup_usage_bytes",
-        number(balance->cgroup_usage), "threads", number(balance->threads), "notes", notes_of(balance), "text",
-        string(text.data));
+    facts = Py_BuildValue("{s:l,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N,s:N}", "pid", balance->pid, "rss_bytes",
+                          number(balance->rss), "lines", lines_of(balance), "unexplained_bytes",
+                          number(balance->unexplained), "returnable_bytes", number(balance->returnable),
+                          "live_not_resident_bytes", number(balance->live_not_resident), "pss_bytes",
+                          number(balance->pss), "swap_bytes", number(balance->swap), "page_tables_bytes",
+                          number(balance->page_tables), "cgroup_limit_bytes", number(balance->cgroup_limit),
+                          "cgroup_usage_bytes", number(balance->cgroup_usage), "threads", number(balance->threads),
+                          "notes", notes_of(balance), "text", string(text.data));
   else
     PyErr_NoMemory();
   bursar_buffer_free(&text);
@@ -79,9 +79,8 @@ static int make(struct bursar_balance *balance) {
   if (status < 0)
     return status;
   bool open = bursar_account.active;
-  struct bursar_balance_facts facts = {.regions = &look.regions,
-                                       .inside = &inside,
-                                       .domains = open ? bursar_account.writer.header->domains : 0};
+  struct bursar_balance_facts facts = {
+      .regions = &look.regions, .inside = &inside, .domains = open ? bursar_account.writer.header->domains : 0};
   memcpy(facts.live, inside.live, sizeof facts.live);
   bursar_smaps_status(0, &facts.status);
   bursar_smaps_cgroup(0, &facts.cgroup);

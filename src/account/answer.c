@@ -10,7 +10,7 @@
 
 #define UNTOUCHED_MIN (16u << 10) /* smaller blocks are taken for touched: whoever asks for them writes them */
 #define MAPPED_MIN (64u << 10)
-#define IDLE_SHARE 9u             /* a look is followed by so many times its duration without another */
+#define IDLE_SHARE 9u /* a look is followed by so many times its duration without another */
 
 /* --- what the books know --------------------------------------------------------------------------------------------- */
 

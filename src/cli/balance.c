@@ -1,11 +1,11 @@
 /* balance.c: `bursar balance`: why a process is as large as it is. */
+#include "report/balance.h"
 #include "base/size.h"
 #include "cli/cli.h"
 #include "ledger/ask.h"
 #include "ledger/inside.h"
 #include "ledger/reader.h"
 #include "memory/look.h"
-#include "report/balance.h"
 #include "report/balance_text.h"
 
 #include <errno.h>
@@ -64,7 +64,8 @@ static void add_notes(struct bursar_balance *balance, const struct bursar_ask *a
   else if (!ask->open)
     bursar_balance_note(balance, "the books are closed: what is live is not known any more");
   else if (!answered)
-    bursar_balance_note(balance, "the program is idle and gave no answer: what of the live blocks is resident is not known%s",
+    bursar_balance_note(balance,
+                        "the program is idle and gave no answer: what of the live blocks is resident is not known%s",
                         inside->known ? "; its memory was read instead" : ", nor what is free in it");
 }
 
@@ -117,11 +118,10 @@ out:
 
 static int balance_ledger(const struct bursar_reader *reader, bool json) {
   struct bursar_inside nothing = {.known = 0};
-  struct bursar_balance_facts facts = {
-      .inside = &nothing,
-      .domains = reader->header.domains,
-      .status = {BURSAR_SMAPS_UNKNOWN, BURSAR_SMAPS_UNKNOWN, BURSAR_SMAPS_UNKNOWN},
-      .cgroup = {BURSAR_SMAPS_UNKNOWN, BURSAR_SMAPS_UNKNOWN, 0}};
+  struct bursar_balance_facts facts = {.inside = &nothing,
+                                       .domains = reader->header.domains,
+                                       .status = {BURSAR_SMAPS_UNKNOWN, BURSAR_SMAPS_UNKNOWN, BURSAR_SMAPS_UNKNOWN},
+                                       .cgroup = {BURSAR_SMAPS_UNKNOWN, BURSAR_SMAPS_UNKNOWN, 0}};
   struct bursar_balance *balance = calloc(1, sizeof *balance);
   if (!balance)
     return bursar_cli_complain(1, "balance: not enough memory");
@@ -165,9 +165,10 @@ int bursar_cli_balance(int argc, char **argv) {
   const struct bursar_cli_syntax syntax = {
       .verb = "balance",
       .usage = "PID|LEDGER [--format text|json]",
-      .about = "Explains a process's resident memory, line by line.  The lines add up to it; what nothing explains\n"
-               "is 'unexplained'.  A program under bursar run tells who holds it; of others the kernel's categories\n"
-               "are shown.  Of a program that has ended its ledger tells what was live.",
+      .about =
+          "Explains a process's resident memory, line by line.  The lines add up to it; what nothing explains\n"
+          "is 'unexplained'.  A program under bursar run tells who holds it; of others the kernel's categories\n"
+          "are shown.  Of a program that has ended its ledger tells what was live.",
       .options = options};
   int count;
   int status = bursar_cli_options(&syntax, argc, argv, &count);

@@ -63,7 +63,8 @@ int bursar_ask_open(pid_t pid, struct bursar_ask *out, struct bursar_error *erro
   }
   if (!is_of(&out->header, &now)) {
     int status = bursar_error_set(error, BURSAR_FAILED,
-                                  "process %ld is not the one that wrote its ledger, whose number it has got: for what that "
+                                  "process %ld is not the one that wrote its ledger, whose number it has got: for what "
+                                  "that "
                                   "held, bursar balance %s",
                                   (long)pid, out->place.path);
     bursar_ask_close(out);
@@ -80,9 +81,9 @@ void bursar_ask_close(struct bursar_ask *ask) { bursar_place_close(&ask->place);
 /* --- the answer ------------------------------------------------------------------------------------------------------ */
 
 static bool sane(const struct bursar_inside *inside) {
-  const uint64_t figures[] = {inside->stack_resident, inside->bss_resident,   inside->arena_bytes,
-                              inside->arena_resident, inside->arena_used,     inside->chunk_bytes,
-                              inside->chunk_resident, inside->map_resident,   inside->in_arenas};
+  const uint64_t figures[] = {inside->stack_resident, inside->bss_resident, inside->arena_bytes,
+                              inside->arena_resident, inside->arena_used,   inside->chunk_bytes,
+                              inside->chunk_resident, inside->map_resident, inside->in_arenas};
   if (inside->heaps > BURSAR_INSIDE_HEAPS_MAX)
     return false;
   for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)

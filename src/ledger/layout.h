@@ -359,11 +359,11 @@ struct bursar_control { /* at BURSAR_AT_CONTROL */
 
 /* What a look into a process's memory finds, resident bytes unless it says otherwise.  A figure whose bit in `known` is not
  * set is not known. */
-#define BURSAR_INSIDE_MEMORY 1u  /* its memory was looked at: arenas, chunks, stacks, bss */
-#define BURSAR_INSIDE_HEAPS 2u   /* all of malloc's heaps could be walked */
-#define BURSAR_INSIDE_BLOCKS 4u  /* live, resident, in_arenas: from the table of live blocks */
-#define BURSAR_INSIDE_MAPS 8u    /* map_resident: from the table of mappings */
-#define BURSAR_INSIDE_WHOLE 16u  /* all memory that nothing was known of was gone through for arenas and chunks */
+#define BURSAR_INSIDE_MEMORY 1u /* its memory was looked at: arenas, chunks, stacks, bss */
+#define BURSAR_INSIDE_HEAPS 2u  /* all of malloc's heaps could be walked */
+#define BURSAR_INSIDE_BLOCKS 4u /* live, resident, in_arenas: from the table of live blocks */
+#define BURSAR_INSIDE_MAPS 8u   /* map_resident: from the table of mappings */
+#define BURSAR_INSIDE_WHOLE 16u /* all memory that nothing was known of was gone through for arenas and chunks */
 #define BURSAR_INSIDE_HEAPS_MAX 32u
 
 struct bursar_inside_heap {
@@ -379,7 +379,7 @@ struct bursar_inside {
   uint64_t bss_resident;
   uint64_t arena_bytes; /* of pymalloc's arenas: address space */
   uint64_t arena_resident;
-  uint64_t arena_used; /* of their blocks that are handed out, by class */
+  uint64_t arena_used;  /* of their blocks that are handed out, by class */
   uint64_t chunk_bytes; /* that malloc mapped on their own: address space */
   uint64_t chunk_resident;
   uint64_t map_resident;                  /* booked as mappings */
@@ -395,7 +395,8 @@ struct bursar_answer { /* at BURSAR_AT_ANSWER */
   uint64_t begun;
   uint64_t done;
   uint64_t time_ns;
-  uint64_t arenas_since; /* bytes of arenas that pymalloc got less those it gave back, since the hooks: always up to date */
+  uint64_t
+      arenas_since; /* bytes of arenas that pymalloc got less those it gave back, since the hooks: always up to date */
   struct bursar_inside inside;
 };
 

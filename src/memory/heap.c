@@ -7,10 +7,10 @@
 #define PREV_IN_USE 1u
 #define MAPPED 2u
 #define CHUNK_MIN 32u
-#define CHUNK_HEAD 48u          /* of a free chunk, which a trim keeps */
-#define MAPPED_MIN (64u << 10)  /* smaller thresholds than this are not known of anybody */
-#define PROOF 64                /* chunks in a row */
-#define STATE_FROM 0x700u       /* where the first chunk of a thread's arena may be, behind the arena's own state */
+#define CHUNK_HEAD 48u         /* of a free chunk, which a trim keeps */
+#define MAPPED_MIN (64u << 10) /* smaller thresholds than this are not known of anybody */
+#define PROOF 64               /* chunks in a row */
+#define STATE_FROM 0x700u      /* where the first chunk of a thread's arena may be, behind the arena's own state */
 #define STATE_TO 0xb00u
 
 /* --- chunks ---------------------------------------------------------------------------------------------------------- */
@@ -74,8 +74,8 @@ static void count_free(const struct bursar_regions_one *region, struct bursar_he
 }
 
 /* From chunk to chunk up to the end, exactly.  `most`: so many chunks are proof enough, 0: all. */
-static bool walk(struct window *window, const struct bursar_regions_one *region, uint64_t from, uint64_t to, uint64_t most,
-                 struct bursar_heap *out) {
+static bool walk(struct window *window, const struct bursar_regions_one *region, uint64_t from, uint64_t to,
+                 uint64_t most, struct bursar_heap *out) {
   uint64_t at = from, size = 0, before = 0, before_size = 0;
   unsigned flags = 0;
   for (uint64_t n = 0; at < to; n++) {
@@ -116,8 +116,8 @@ bool bursar_heap_main(const struct bursar_peek *peek, const struct bursar_region
 }
 
 /* heap_info: the arena, the heap before, the size in use.  The first heap of an arena holds the arena's state too. */
-bool bursar_heap_thread(const struct bursar_peek *peek, const struct bursar_regions_one *region, uint64_t from, uint64_t to,
-                        char *buffer, struct bursar_heap *out) {
+bool bursar_heap_thread(const struct bursar_peek *peek, const struct bursar_regions_one *region, uint64_t from,
+                        uint64_t to, char *buffer, struct bursar_heap *out) {
   uint64_t info[3];
   struct window window = {.peek = peek, .buffer = buffer};
   *out = (struct bursar_heap){.arena = 0};

@@ -15,8 +15,8 @@
 #define SPARSE_MOST (16ull << 30)  /* a larger mapping's page map takes too long to read */
 #define HEADER BURSAR_POOLS_HEADER
 #define PROGRAM_HEADERS 64u
-#define MISSES_CLOSE 4096u  /* pages in a row that tell nothing: then only every fourth is looked at, for pools */
-#define MISSES_MOST 65536u  /* of a look */
+#define MISSES_CLOSE 4096u /* pages in a row that tell nothing: then only every fourth is looked at, for pools */
+#define MISSES_MOST 65536u /* of a look */
 
 /* --- residency ------------------------------------------------------------------------------------------------------- */
 
@@ -197,7 +197,8 @@ struct scan {
   const struct bursar_regions_one *region;
   uint64_t from, to; /* the gap */
   struct arena arena;
-  uint64_t reach;    /* where what follows without a hole ends: a chunk may lie across mappings, where a part was advised */
+  uint64_t
+      reach; /* where what follows without a hole ends: a chunk may lie across mappings, where a part was advised */
   uint64_t last_end; /* of the arena before */
   uint32_t misses;   /* in a row */
   bool last_was_pool;
@@ -240,7 +241,8 @@ static void add_chunk(struct bursar_look *look, uint64_t at, uint64_t size) {
 static uint64_t reach_of(const struct bursar_look *look, const struct bursar_regions_one *region, uint64_t from) {
   const struct bursar_regions_one *end = look->regions.at + look->regions.count;
   uint64_t to = region->to;
-  for (region++; region < end && region->from == to && region->kind == BURSAR_REGIONS_ANON && region->writable; region++)
+  for (region++; region < end && region->from == to && region->kind == BURSAR_REGIONS_ANON && region->writable;
+       region++)
     to = region->to;
   return bursar_pieces_gap(&look->pieces, &from, &to) ? to : from;
 }
@@ -368,7 +370,8 @@ void bursar_look_sum(struct bursar_look *look) {
   memset(look->resident, 0, sizeof look->resident);
   for (size_t i = 0; i < look->pieces.count; i++) {
     const struct bursar_pieces_one *piece = &look->pieces.at[i];
-    const struct bursar_regions_one *region = region_at(look, piece->from), *end = look->regions.at + look->regions.count;
+    const struct bursar_regions_one *region = region_at(look, piece->from),
+                                    *end = look->regions.at + look->regions.count;
     for (; region && region < end && region->from < piece->to; region++)
       if (region->kind == BURSAR_REGIONS_ANON)
         look->resident[piece->kind] += bursar_regions_resident(region, piece->from, piece->to);

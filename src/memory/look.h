@@ -40,7 +40,8 @@ struct bursar_look {
 };
 
 /* Reads the mappings.  `ledger`: inode of the ledger that it maps, or 0.  `inside`: look into its memory too. */
-int bursar_look_begin(pid_t pid, uint64_t ledger, bool inside, struct bursar_look *out) __attribute__((warn_unused_result));
+int bursar_look_begin(pid_t pid, uint64_t ledger, bool inside, struct bursar_look *out)
+    __attribute__((warn_unused_result));
 /* A mapping that was booked: before _scan where it goes before what is found there, after it where it takes what is left. */
 void bursar_look_mapping(struct bursar_look *look, uint64_t from, uint64_t to);
 /* A chunk that malloc may have mapped on its own begins there: so it is found without a search. */

@@ -19,9 +19,11 @@ bool bursar_pools_is(uint64_t at, const unsigned char bytes[BURSAR_POOLS_HEADER]
   if (at % BURSAR_POOLS_BYTES || header.size_class >= CLASSES || header.last_offset != BURSAR_POOLS_BYTES - size)
     return false;
   if (header.next_offset < BURSAR_POOLS_HEADER + size || header.next_offset > BURSAR_POOLS_BYTES ||
-      (header.next_offset - BURSAR_POOLS_HEADER) % size || header.count > (BURSAR_POOLS_BYTES - BURSAR_POOLS_HEADER) / size)
+      (header.next_offset - BURSAR_POOLS_HEADER) % size ||
+      header.count > (BURSAR_POOLS_BYTES - BURSAR_POOLS_HEADER) / size)
     return false;
-  if (header.free_block && (header.free_block < at + BURSAR_POOLS_HEADER || header.free_block >= at + BURSAR_POOLS_BYTES))
+  if (header.free_block &&
+      (header.free_block < at + BURSAR_POOLS_HEADER || header.free_block >= at + BURSAR_POOLS_BYTES))
     return false;
   *out = (struct bursar_pools_header){(uint64_t)header.count * size, header.arena};
   return true;

@@ -39,20 +39,20 @@ static void visit(const struct bursar_smaps_map *map, void *context) {
   }
   uint32_t name = keep_name(regions, map->name);
   regions->at[regions->count++] = (struct bursar_regions_one){.from = map->from,
-                                                         .to = map->to,
-                                                         .rss = map->rss,
-                                                         .pss = map->pss,
-                                                         .swap = map->swap,
-                                                         .dirty = map->dirty,
-                                                         .inode = map->inode,
-                                                         .major = map->major,
-                                                         .minor = map->minor,
-                                                         .name = name,
-                                                         .readable = map->readable,
-                                                         .writable = map->writable,
-                                                         .executable = map->executable,
-                                                         .shared = map->shared,
-                                                         .marked = map->marked};
+                                                              .to = map->to,
+                                                              .rss = map->rss,
+                                                              .pss = map->pss,
+                                                              .swap = map->swap,
+                                                              .dirty = map->dirty,
+                                                              .inode = map->inode,
+                                                              .major = map->major,
+                                                              .minor = map->minor,
+                                                              .name = name,
+                                                              .readable = map->readable,
+                                                              .writable = map->writable,
+                                                              .executable = map->executable,
+                                                              .shared = map->shared,
+                                                              .marked = map->marked};
 }
 
 const char *bursar_regions_name(const struct bursar_regions *regions, const struct bursar_regions_one *region) {
@@ -141,9 +141,9 @@ static uint8_t shape_of(const struct bursar_regions *regions, size_t i, uint64_t
   if (region->kind != BURSAR_REGIONS_ANON || !region->writable)
     return BURSAR_REGIONS_NO_SHAPE;
   uint64_t within = region->from % BURSAR_REGIONS_HEAP_BYTES;
-  if (within == 0 && ((after && after->from == region->to && is_space(after) &&
-                       after->to % BURSAR_REGIONS_HEAP_BYTES == 0) ||
-                      region->to % BURSAR_REGIONS_HEAP_BYTES == 0))
+  if (within == 0 &&
+      ((after && after->from == region->to && is_space(after) && after->to % BURSAR_REGIONS_HEAP_BYTES == 0) ||
+       region->to % BURSAR_REGIONS_HEAP_BYTES == 0))
     return BURSAR_REGIONS_SHAPE_HEAP;
   if (before && before->to == region->from && is_space(before) && before->to - before->from <= GUARD_MOST &&
       region->to - before->from <= stack_limit)

@@ -30,8 +30,8 @@ enum bursar_regions_kind {
 enum bursar_regions_shape {
   BURSAR_REGIONS_NO_SHAPE,
   BURSAR_REGIONS_SHAPE_STACK, /* behind a guard, as thread stacks are */
-  BURSAR_REGIONS_SHAPE_HEAP,  /* as malloc's heaps of threads: from a multiple of 64 MiB to address space up to the next */
-  BURSAR_REGIONS_SHAPE_BSS    /* directly behind an image's data */
+  BURSAR_REGIONS_SHAPE_HEAP, /* as malloc's heaps of threads: from a multiple of 64 MiB to address space up to the next */
+  BURSAR_REGIONS_SHAPE_BSS   /* directly behind an image's data */
 };
 
 struct bursar_regions_one {

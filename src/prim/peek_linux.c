@@ -78,8 +78,8 @@ size_t bursar_peek_places(const struct bursar_peek *peek, uint64_t at, uint64_t 
     for (; read < count; read++)
       memcpy((char *)out + read * bytes, (const void *)(uintptr_t)(at + read * step), bytes);
   } else if (peek->mem_fd >= 0) {
-    while (read < count && pread(peek->mem_fd, (char *)out + read * bytes, bytes, (off_t)(at + read * step)) ==
-                               (ssize_t)bytes)
+    while (read < count &&
+           pread(peek->mem_fd, (char *)out + read * bytes, bytes, (off_t)(at + read * step)) == (ssize_t)bytes)
       read++;
   } else {
     for (size_t i = 0; i < count; i++)

@@ -101,16 +101,16 @@ static void domain_line(struct bursar_balance *balance, const struct bursar_bala
   static const char *const what[] = {"live Python objects", "live, PyMem_Malloc", "live, PyMem_RawMalloc",
                                      "live data of arrays", "live blocks",        "live mappings"};
   bool heard = facts->domains >> domain & 1;
-  struct bursar_balance_line *to =
-      heard ? line(balance, bursar_domains_name(domain), resident, "%s", what[domain])
-            : line(balance, bursar_domains_name(domain), UNKNOWN, "%s",
-                   facts->domains ? "not listened to: see --domains" : "no books are open");
+  struct bursar_balance_line *to = heard
+                                       ? line(balance, bursar_domains_name(domain), resident, "%s", what[domain])
+                                       : line(balance, bursar_domains_name(domain), UNKNOWN, "%s",
+                                              facts->domains ? "not listened to: see --domains" : "no books are open");
   if (heard)
     to->live = knows(facts, BURSAR_INSIDE_BLOCKS) ? facts->inside->live[domain] : facts->live[domain];
 }
 
-static void arena_lines(struct bursar_balance *balance, const struct bursar_inside *inside, bool booked,
-                        uint64_t used, uint64_t over) {
+static void arena_lines(struct bursar_balance *balance, const struct bursar_inside *inside, bool booked, uint64_t used,
+                        uint64_t over) {
   char size[BURSAR_SIZE_TEXT];
   if (booked)
     line(balance, "pymalloc: used, not booked", over, "rounding of sizes, and objects from before the books");
@@ -136,7 +136,8 @@ static void free_lines(struct bursar_balance *balance, const struct bursar_insid
     char name[BURSAR_BALANCE_NAME] = "malloc: free, main heap";
     if (i)
       snprintf(name, sizeof name, "malloc: free, thread arena %u", i);
-    line(balance, name, heap->free_resident, "malloc_trim(0) would return %s", bursar_size_print(heap->returnable, size));
+    line(balance, name, heap->free_resident, "malloc_trim(0) would return %s",
+         bursar_size_print(heap->returnable, size));
   }
   if (hidden)
     line(balance, "malloc: free, other thread arenas", rest, "%u or more; malloc_trim(0) would return %s", hidden,
@@ -169,7 +170,7 @@ static void inside_lines(struct bursar_balance *balance, const struct bursar_bal
   }
   arena_lines(balance, inside, booked, used, over);
   if (walked)
-    line(balance, booked ? "malloc: used, not booked" : "malloc: used", left, "%s; %s mapped on its own",
+    line(balance, booked ? "malloc: used, not booked" : "malloc: used", left, "%s; %s of all it uses mapped apart",
          booked ? "headers, rounding, and blocks of whom nobody listens to" : "all that malloc holds",
          bursar_size_print(inside->chunk_resident, size));
   else
@@ -245,7 +246,8 @@ static void kernel_lines(struct bursar_balance *balance, const struct bursar_bal
   file_lines(balance, facts->regions, kinds->rss[BURSAR_REGIONS_FILE]);
   line(balance, "shared memory", kinds->rss[BURSAR_REGIONS_SHARED], "%s", "");
   if (kinds->rss[BURSAR_REGIONS_NAMED])
-    line(balance, "anonymous, named", kinds->rss[BURSAR_REGIONS_NAMED], "%s", "the program gave the kernel a name for it");
+    line(balance, "anonymous, named", kinds->rss[BURSAR_REGIONS_NAMED], "%s",
+         "the program gave the kernel a name for it");
   if (kinds->rss[BURSAR_REGIONS_OWN] + kinds->rss[BURSAR_REGIONS_LEDGER])
     line(balance, "bursar itself", kinds->rss[BURSAR_REGIONS_OWN] + kinds->rss[BURSAR_REGIONS_LEDGER],
          "tables; %s of it the ledger", bursar_size_print(kinds->rss[BURSAR_REGIONS_LEDGER], a));
@@ -298,6 +300,7 @@ void bursar_balance_make(const struct bursar_balance_facts *facts, struct bursar
   if (facts->regions->cut)
     bursar_balance_note(out, "more mappings than can be listed: those beyond are in 'unexplained'");
   if (knows(facts, BURSAR_INSIDE_MEMORY) && !knows(facts, BURSAR_INSIDE_WHOLE))
-    bursar_balance_note(out, "more memory that nobody names than is gone through: some of it may be malloc's or Python's");
+    bursar_balance_note(out,
+                        "more memory that nobody names than is gone through: some of it may be malloc's or Python's");
   out->unexplained = settle(out);
 }

@@ -38,7 +38,9 @@ static void print_line(const struct bursar_balance *balance, const struct bursar
 }
 
 /* A line of nothing is left out, but where nothing is known. */
-static bool shown(const struct bursar_balance_line *line) { return line->bytes || (line->live && line->live != UNKNOWN); }
+static bool shown(const struct bursar_balance_line *line) {
+  return line->bytes || (line->live && line->live != UNKNOWN);
+}
 
 static void beside(struct bursar_buffer *out, const char *name, uint64_t bytes) {
   char size[BURSAR_SIZE_TEXT];

@@ -1,6 +1,6 @@
 """Resident memory explained: the lines add up, planted memory is found, and what a trim gives back was predicted.
 
-What is not known is null, never 0; a program that answers, one that is idle and one without books are each told apart."""
+What is not known is null, never 0; a program that answers, one that is idle and one without books are told apart."""
 
 import json
 import os
@@ -98,7 +98,7 @@ def busy(command: str, environment: dict[str, str], tmp_path: Path) -> Iterator[
             process.kill()
 
 
-# --- from inside ---------------------------------------------------------------------------------------------------------
+# --- from inside -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.core
@@ -224,7 +224,8 @@ print(json.dumps([b.returnable_bytes, before - resident(), whole(b), b.unexplain
 
 @pytest.mark.core
 @pytest.mark.parametrize(
-    ("sizes", "count"), [("[24, 50, 100, 200, 800]", 300_000), ("range(1000, 60000)", 3000), ("range(60000, 110000)", 900)]
+    ("sizes", "count"),
+    [("[24, 50, 100, 200, 800]", 300_000), ("range(1000, 60000)", 3000), ("range(60000, 110000)", 900)],
 )
 @pytest.mark.parametrize("threads", [False, True])
 def test_what_a_trim_would_return(found: Callable[..., Any], sizes: str, count: int, threads: bool) -> None:
@@ -266,7 +267,7 @@ assert b.lines[0].name == "python.obj" and b.page_tables_bytes > 0 and 0 < b.pss
     assert done.returncode == 0, done.stderr
 
 
-# --- from outside --------------------------------------------------------------------------------------------------------
+# --- from outside ----------------------------------------------------------------------------------------------------
 
 
 def test_a_running_program_answers(balanced: Balanced, busy: Callable[..., "subprocess.Popen[str]"]) -> None:
@@ -324,7 +325,7 @@ def test_a_process_without_books(balanced: Balanced) -> None:
         facts = balanced(program.pid)
         program.communicate(b"\n", timeout=LIMIT)
     assert facts["ledger"] is None
-    assert facts["notes"] == [f"process {program.pid} keeps no books of bursar's: these are the kernel's categories alone"]
+    assert f"process {program.pid} keeps no books of bursar's: these are the kernel's categories" in facts["notes"][0]
     assert facts["returnable_bytes"] is None
     assert facts["by_name"]["interpreter and libraries"]["bytes"] > MIB
 

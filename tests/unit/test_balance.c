@@ -1,10 +1,10 @@
 /* Resident memory from hand-made facts: what the kernel's text says, what a look adds, and that the lines add up. */
-#include "report/balance.h"
 #include "memory/heap.h"
 #include "memory/pieces.h"
 #include "memory/pools.h"
 #include "memory/regions.h"
 #include "prim/smaps.h"
+#include "report/balance.h"
 #include "report/balance_text.h"
 #include "tap.h"
 
@@ -38,7 +38,7 @@ static int make_regions(struct bursar_regions *out) {
   mapping("7f0000000000-7f0000100000 rw-p 00000000 00:00 0 ", 32, "rd wr"); /* a thread's heap */
   mapping("7f0000100000-7f0004000000 ---p 00000000 00:00 0 ", 0, "mr");
   mapping("7f1000000000-7f1000001000 ---p 00000000 00:00 0 ", 0, "mr");
-  mapping("7f1000001000-7f1000800000 rw-p 00000000 00:00 0 ", 64, "rd wr"); /* a thread's stack */
+  mapping("7f1000001000-7f1000800000 rw-p 00000000 00:00 0 ", 64, "rd wr");           /* a thread's stack */
   mapping("7f2000000000-7f2000800000 rw-p 00000000 00:00 0 ", 128, "rd wr nr dd nh"); /* marked as ours */
   mapping("7f2100000000-7f2100800000 rw-s 00000000 08:01 4711        /run/x.bursar", 256, "rd wr sh");
   mapping("7f2200000000-7f2200800000 r--s 00000000 08:01 12          /data/weights file.bin", 2048, "rd sh");
