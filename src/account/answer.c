@@ -19,6 +19,7 @@ static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 struct count {
   const struct bursar_look *look;
   uint64_t large[BURSAR_DOMAIN_COUNT], absent[BURSAR_DOMAIN_COUNT];
+  uint64_t elsewhere;
 };
 
 static void count_large(const void *p, struct bursar_record record, void *context) {
@@ -27,8 +28,12 @@ static void count_large(const void *p, struct bursar_record record, void *contex
   if (record.size >> 47) /* torn, by a thread without the GIL */
     return;
   count->large[domain] += record.size;
-  if (record.size >= UNTOUCHED_MIN)
-    count->absent[domain] += less(record.size, bursar_look_resident(count->look, (uintptr_t)p, record.size));
+  if (record.size < UNTOUCHED_MIN)
+    return;
+  uint64_t resident = bursar_look_resident(count->look, (uintptr_t)p, record.size);
+  count->absent[domain] += less(record.size, resident);
+  if (bursar_look_is_nobodys(count->look, (uintptr_t)p))
+    count->elsewhere += resident;
 }
 
 static uint64_t live_of(unsigned domain) {
@@ -45,6 +50,7 @@ static void count_blocks(const struct bursar_look *look, struct bursar_inside *o
   struct count count = {.look = look};
   bursar_live_large_each(count_large, &count);
   out->known |= BURSAR_INSIDE_BLOCKS;
+  out->elsewhere = count.elsewhere;
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     out->live[domain] = live_of(domain);
     out->resident[domain] = less(out->live[domain], count.absent[domain]);

@@ -81,9 +81,9 @@ void bursar_ask_close(struct bursar_ask *ask) { bursar_place_close(&ask->place);
 /* --- the answer ------------------------------------------------------------------------------------------------------ */
 
 static bool sane(const struct bursar_inside *inside) {
-  const uint64_t figures[] = {inside->stack_resident, inside->bss_resident, inside->arena_bytes,
-                              inside->arena_resident, inside->arena_used,   inside->chunk_bytes,
-                              inside->chunk_resident, inside->map_resident, inside->in_arenas};
+  const uint64_t figures[] = {
+      inside->stack_resident, inside->bss_resident,   inside->arena_bytes,  inside->arena_resident, inside->arena_used,
+      inside->chunk_bytes,    inside->chunk_resident, inside->map_resident, inside->elsewhere,      inside->in_arenas};
   if (inside->heaps > BURSAR_INSIDE_HEAPS_MAX)
     return false;
   for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)

@@ -382,9 +382,10 @@ struct bursar_inside {
   uint64_t arena_used;  /* of their blocks that are handed out, by class */
   uint64_t chunk_bytes; /* that malloc mapped on their own: address space */
   uint64_t chunk_resident;
-  uint64_t map_resident;                  /* booked as mappings */
-  uint64_t in_arenas;                     /* live bytes of python.obj and python.mem in arenas */
-  uint64_t live[BURSAR_DOMAIN_COUNT];     /* live bytes */
+  uint64_t map_resident;              /* booked as mappings */
+  uint64_t elsewhere;                 /* large live blocks that are in none of glibc's malloc: another malloc serves */
+  uint64_t in_arenas;                 /* live bytes of python.obj and python.mem in arenas */
+  uint64_t live[BURSAR_DOMAIN_COUNT]; /* live bytes */
   uint64_t resident[BURSAR_DOMAIN_COUNT]; /* of those, resident */
   struct bursar_inside_heap heap[BURSAR_INSIDE_HEAPS_MAX];
 };

@@ -366,6 +366,13 @@ void bursar_look_mapping(struct bursar_look *look, uint64_t from, uint64_t to) {
     bursar_pieces_add(&look->pieces, from, to, BURSAR_PIECES_MAP);
 }
 
+bool bursar_look_is_nobodys(const struct bursar_look *look, uint64_t at) {
+  const struct bursar_regions_one *region = region_at(look, at);
+  uint64_t from = at, to = at + 1;
+  return region && region->from <= at && region->kind == BURSAR_REGIONS_ANON &&
+         bursar_pieces_gap(&look->pieces, &from, &to);
+}
+
 void bursar_look_sum(struct bursar_look *look) {
   memset(look->resident, 0, sizeof look->resident);
   for (size_t i = 0; i < look->pieces.count; i++) {

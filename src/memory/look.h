@@ -52,6 +52,8 @@ void bursar_look_scan(struct bursar_look *look);
 void bursar_look_sum(struct bursar_look *look);
 /* Resident bytes of a block anywhere. */
 uint64_t bursar_look_resident(const struct bursar_look *look, uint64_t at, uint64_t bytes);
+/* Does it lie in anonymous memory that is no piece's?  After _scan. */
+bool bursar_look_is_nobodys(const struct bursar_look *look, uint64_t at);
 void bursar_look_end(struct bursar_look *look);
 
 #endif

@@ -144,8 +144,18 @@ static void free_lines(struct bursar_balance *balance, const struct bursar_insid
          bursar_size_print(rest_returnable, size));
 }
 
+/* Anonymous memory that is no piece's: where other mallocs than glibc's have their blocks. */
+static uint64_t nobodys(const struct bursar_inside *inside, const struct kinds *kinds) {
+  uint64_t pieces = inside->stack_resident + inside->bss_resident + inside->arena_resident + inside->chunk_resident +
+                    inside->map_resident;
+  for (uint32_t i = 1; i < inside->heaps && i < BURSAR_INSIDE_HEAPS_MAX; i++)
+    pieces += inside->heap[i].resident;
+  return less(kinds->rss[BURSAR_REGIONS_ANON], pieces);
+}
+
 /* Everything that is anonymous, where its memory was looked at. */
-static void inside_lines(struct bursar_balance *balance, const struct bursar_balance_facts *facts) {
+static void inside_lines(struct bursar_balance *balance, const struct bursar_balance_facts *facts,
+                         const struct kinds *kinds) {
   const struct bursar_inside *inside = facts->inside;
   bool booked = facts->domains && knows(facts, BURSAR_INSIDE_BLOCKS), walked = knows(facts, BURSAR_INSIDE_HEAPS);
   uint64_t heaps = 0, vacant = 0, returnable = 0, used = least(inside->arena_used, inside->arena_resident);
@@ -156,11 +166,13 @@ static void inside_lines(struct bursar_balance *balance, const struct bursar_bal
     returnable += inside->heap[i].returnable;
   }
   uint64_t in_use = less(heaps, vacant) + inside->chunk_resident;
-  struct blocks blocks = fit_blocks(inside, used + in_use);
+  /* Blocks that were seen to lie elsewhere explain what is there; without such a sight nothing there is theirs. */
+  uint64_t rest = booked && inside->elsewhere ? nobodys(inside, kinds) : 0, elsewhere = least(inside->elsewhere, rest);
+  struct blocks blocks = fit_blocks(inside, used + in_use + rest);
   for (unsigned domain = 0; domain < BLOCK_DOMAINS; domain++)
     domain_line(balance, facts, domain, booked ? blocks.resident[domain] : UNKNOWN);
   domain_line(balance, facts, BURSAR_DOMAIN_MMAP, knows(facts, BURSAR_INSIDE_MAPS) ? inside->map_resident : UNKNOWN);
-  uint64_t left = used + in_use - (booked ? blocks.sum : 0), over = 0;
+  uint64_t left = less(used + in_use, booked ? less(blocks.sum, elsewhere) : 0), over = 0;
   if (booked) {
     over = least(less(used, inside->in_arenas), left);
     left -= over;
@@ -293,7 +305,7 @@ void bursar_balance_make(const struct bursar_balance_facts *facts, struct bursar
   out->pss = facts->regions->pss;
   out->swap = facts->regions->swap;
   if (knows(facts, BURSAR_INSIDE_MEMORY))
-    inside_lines(out, facts);
+    inside_lines(out, facts, &kinds);
   else
     outside_lines(out, facts, &kinds);
   kernel_lines(out, facts, &kinds);

@@ -79,7 +79,7 @@ def busy(command: str, environment: dict[str, str], tmp_path: Path) -> Iterator[
     """Starts a program under bursar that goes on allocating until its stdin ends."""
     started = []
     program = (
-        "import select, sys\nkept = bytearray(b'x') * 8_000_000\nprint('here', flush=True)\n"
+        "import select, sys\nkept = b'x' * 8_000_000\nprint('here', flush=True)\n"
         "while not select.select([0], [], [], 0)[0]:\n    [bytes(1000) for _ in range(50)]"
     )
 
@@ -267,6 +267,14 @@ assert b.lines[0].name == "python.obj" and b.page_tables_bytes > 0 and 0 < b.pss
     assert done.returncode == 0, done.stderr
 
 
+def at_rest(program: "subprocess.Popen[str]") -> int:
+    """The pid of a program of `under_way` that waits for its stdin: between its word and that it waits for nothing."""
+    stat = Path(f"/proc/{program.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "S":
+        pass
+    return program.pid
+
+
 # --- from outside ----------------------------------------------------------------------------------------------------
 
 
@@ -283,7 +291,7 @@ def test_a_running_program_answers(balanced: Balanced, busy: Callable[..., "subp
 
 def test_an_idle_program(balanced: Balanced, under_way: UnderWay) -> None:
     program = under_way()
-    facts = balanced(program.pid)
+    facts = balanced(at_rest(program))
     assert "is idle" in facts["notes"][0]
     objects = facts["by_name"]["python.obj"]
     assert objects["bytes"] is None
@@ -297,6 +305,7 @@ def test_an_idle_program(balanced: Balanced, under_way: UnderWay) -> None:
 
 def test_an_answer_that_cannot_be_is_none(balanced: Balanced, under_way: UnderWay, ledger: Path) -> None:
     program = under_way("-o", ledger)
+    at_rest(program)
     with ledger.open("r+b") as file:
         file.seek(AT_ANSWER)
         serial = struct.pack("<QQQQ", 7, 7, 1 << 62, 0)

@@ -162,6 +162,25 @@ static void test_more_booked_than_there_is(void) {
   bursar_regions_free(&regions);
 }
 
+/* Another malloc than glibc's: blocks explain the memory that they were seen in, and what is around them is unexplained. */
+static void test_another_malloc(void) {
+  static struct bursar_balance balance;
+  struct bursar_regions regions;
+  struct bursar_inside inside = inside_of_it();
+  inside.chunk_resident = 0;
+  inside.resident[BURSAR_DOMAIN_NUMPY] = 290 * KIB;
+  inside.elsewhere = 290 * KIB;
+  EQ(make_regions(&regions), 0);
+  struct bursar_balance_facts facts = facts_with(&regions, &inside, BURSAR_DOMAINS_ALL);
+  bursar_balance_make(&facts, &balance);
+  EQ(find(&balance, "numpy")->bytes, 290 * KIB);
+  EQ(find(&balance, "pymalloc: used, not booked")->bytes, 50 * KIB);
+  EQ(find(&balance, "malloc: used, not booked")->bytes, 30 * KIB);
+  EQ(balance.unexplained, (1024 - 600 - 290) * KIB);
+  EQ(total(&balance), balance.rss);
+  bursar_regions_free(&regions);
+}
+
 static void test_not_known_is_never_zero(void) {
   static struct bursar_balance balance;
   struct bursar_regions regions;
@@ -322,6 +341,7 @@ int main(void) {
   test_the_kernel_alone();
   test_from_inside();
   test_more_booked_than_there_is();
+  test_another_malloc();
   test_not_known_is_never_zero();
   test_what_is_no_smaps();
   test_pages();

@@ -42,13 +42,13 @@ int main(void) {
   OK(BURSAR_AT_LANES + BURSAR_LANES * sizeof(struct bursar_thread_lane) == BURSAR_EXTENT_MIN, "lanes end extent 0");
   EQ(sizeof(struct bursar_control), 8);
   EQ(sizeof(struct bursar_inside_heap), 24);
-  EQ(sizeof(struct bursar_inside), 944);
+  EQ(sizeof(struct bursar_inside), 952);
   EQ(offsetof(struct bursar_inside, stack_resident), 8);
-  EQ(offsetof(struct bursar_inside, in_arenas), 72);
-  EQ(offsetof(struct bursar_inside, live), 80);
-  EQ(offsetof(struct bursar_inside, resident), 128);
-  EQ(offsetof(struct bursar_inside, heap), 176);
-  EQ(sizeof(struct bursar_answer), 976);
+  EQ(offsetof(struct bursar_inside, in_arenas), 80);
+  EQ(offsetof(struct bursar_inside, live), 88);
+  EQ(offsetof(struct bursar_inside, resident), 136);
+  EQ(offsetof(struct bursar_inside, heap), 184);
+  EQ(sizeof(struct bursar_answer), 984);
   EQ(offsetof(struct bursar_answer, arenas_since), 24);
   EQ(offsetof(struct bursar_answer, inside), 32);
   OK(BURSAR_AT_ANSWER + BURSAR_PAGE <= BURSAR_EXTENT_MIN && sizeof(struct bursar_answer) <= BURSAR_PAGE,
