@@ -6,7 +6,6 @@
 
 #include "account/account.h"
 #include "account/answer.h"
-#include "anywhere.h"
 #include "report/balance.h"
 #include "report/balance_text.h"
 
@@ -68,16 +67,17 @@ static PyObject *facts_of(const struct bursar_balance *balance) {
   return facts;
 }
 
-/* Nothing is allocated between the look and the sums. */
 static int make(struct bursar_balance *balance) {
   struct bursar_look look;
   struct bursar_inside inside;
-  bool was = bursar_anywhere_inside;
-  bursar_anywhere_inside = true;
-  int status = bursar_answer_look(&look, &inside);
-  bursar_anywhere_inside = was;
+  int status;
+  /* The longer half: other threads of Python go on meanwhile. */
+  Py_BEGIN_ALLOW_THREADS;
+  status = bursar_answer_begin(&look, 0);
+  Py_END_ALLOW_THREADS;
   if (status < 0)
     return status;
+  bursar_answer_finish(&look, &inside);
   bool open = bursar_account.active;
   struct bursar_balance_facts facts = {
       .regions = &look.regions, .inside = &inside, .domains = open ? bursar_account.writer.header->domains : 0};

@@ -302,6 +302,7 @@ static void expect_many_gils(void) {
   if (many_gils)
     return;
   many_gils = true;
+  bursar_answer_expect_many_gils();
   set_again();
 }
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from . import _bursar
 
 
-class Line(NamedTuple):
-    """One line of a balance."""
+class Line:
+    """One line of a balance.
 
-    name: str
-    bytes: int | None  # resident; None: not known
-    detail: str
-    live_bytes: int | None = None  # of a domain: live bytes as booked, resident or not
+    name, detail: text.  bytes: resident bytes; None: not known.  live_bytes: of a domain, live bytes as booked,
+    resident or not; None elsewhere.
+    """
+
+    __slots__ = ("bytes", "detail", "live_bytes", "name")
+
+    def __init__(self, name: str, resident: int | None, detail: str, live_bytes: int | None) -> None:
+        self.name = name
+        self.bytes = resident
+        self.detail = detail
+        self.live_bytes = live_bytes
+
+    def __repr__(self) -> str:
+        return f"<Line {self.name!r} bytes={self.bytes}>"
 
 
 class Balance:

@@ -12,6 +12,10 @@
 #define MAPPED_MIN (64u << 10)
 #define IDLE_SHARE 9u /* a look is followed by so many times its duration without another */
 
+static bool many_gils;
+
+void bursar_answer_expect_many_gils(void) { many_gils = true; }
+
 /* --- what the books know --------------------------------------------------------------------------------------------- */
 
 static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
@@ -71,18 +75,21 @@ static void tell_chunk(const void *p, struct bursar_record record, void *look) {
 
 static void tell_mapping(uintptr_t from, uintptr_t to, void *look) { bursar_look_mapping(look, from, to); }
 
-int bursar_answer_look(struct bursar_look *look, struct bursar_inside *out) {
+int bursar_answer_begin(struct bursar_look *look, unsigned how) {
   const struct bursar_writer *writer = &bursar_account.writer;
+  return bursar_look_begin(0, writer->header ? (uint64_t)writer->inode : 0, how | BURSAR_LOOK_INSIDE, look);
+}
+
+void bursar_answer_finish(struct bursar_look *look, struct bursar_inside *out) {
   bool open = bursar_account.active;
   /* Where blocks are not listened to, pymalloc's arenas are booked as mappings: they are arenas all the same. */
-  bool arenas_apart = open && (writer->header->domains >> BURSAR_DOMAIN_OBJ & 1);
-  int status = bursar_look_begin(0, writer->header ? (uint64_t)writer->inode : 0, true, look);
-  if (status < 0)
-    return status;
+  bool arenas_apart = open && (bursar_account.writer.header->domains >> BURSAR_DOMAIN_OBJ & 1);
   if (arenas_apart)
     bursar_maps_each(tell_mapping, look);
   if (open)
     bursar_live_large_each(tell_chunk, look);
+  /* The hooks see each interpreter that allocates: without them others may be there unseen. */
+  look->arenas_stay = arenas_apart && !many_gils;
   bursar_look_scan(look);
   if (open && !arenas_apart)
     bursar_maps_each(tell_mapping, look);
@@ -90,7 +97,6 @@ int bursar_answer_look(struct bursar_look *look, struct bursar_inside *out) {
   bursar_inside_fill(look, out);
   if (open && look->inside)
     count_blocks(look, out);
-  return 0;
 }
 
 /* --- through the ledger ---------------------------------------------------------------------------------------------- */
@@ -112,8 +118,9 @@ static void write_answer(uint64_t request, const struct bursar_inside *inside) {
 static __attribute__((noinline)) void answer_now(uint64_t request) {
   struct bursar_look look;
   struct bursar_inside found;
-  if (bursar_answer_look(&look, &found) != 0)
+  if (bursar_answer_begin(&look, BURSAR_LOOK_QUICK) != 0)
     return;
+  bursar_answer_finish(&look, &found);
   write_answer(request, &found);
   bursar_look_end(&look);
 }

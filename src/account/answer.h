@@ -10,11 +10,14 @@
 #include "ledger/layout.h"
 #include "memory/look.h"
 
-/* A look into this process with what the books know; *look is the caller's to end.  With the books closed, what they would
- * know is not known. */
-int bursar_answer_look(struct bursar_look *look, struct bursar_inside *out) __attribute__((warn_unused_result));
+/* A look into this process, in two halves: what needs no GIL (how: as bursar_look_begin), and what the books know, with it.
+ * *look is the caller's to end after a success of the first.  With the books closed, what they would know is not known. */
+int bursar_answer_begin(struct bursar_look *look, unsigned how) __attribute__((warn_unused_result));
+void bursar_answer_finish(struct bursar_look *look, struct bursar_inside *out);
 /* Answers if a reader has asked and the last answer is not too near.  Nothing, cheaply, otherwise: class H. */
 void bursar_answer_if_asked(uint64_t now);
+/* There are interpreters with GILs of their own from now on, whose arenas come and go beside the main one.  Class H. */
+void bursar_answer_expect_many_gils(void);
 /* pymalloc got an arena, or gave one back (bytes below 0).  Class H. */
 void bursar_answer_arena(int64_t bytes);
 

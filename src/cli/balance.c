@@ -41,19 +41,30 @@ static int cannot_look(pid_t pid, int why) {
   }
 }
 
-/* What the process says of itself, else what may be read of its memory.  *answered: it was the process. */
+/* What the process says of itself, else what may be read of its memory; that too for large heaps, which it does not go
+ * through while its program waits.  *answered: it was the process. */
 static int look(pid_t pid, struct bursar_ask *ask, struct bursar_look *out, struct bursar_inside *inside,
                 bool *answered) {
   bool books = ask->place.fd >= 0;
+  struct bursar_inside outside;
   memset(inside, 0, sizeof *inside);
   *answered = books && bursar_ask_inside(ask, WAIT_NS, inside);
-  int status = bursar_look_begin(pid, books ? (uint64_t)ask->inode : 0, books && !*answered, out);
-  if (status == 0 && books && !*answered) {
+  bool whole = *answered && (inside->known & BURSAR_INSIDE_HEAPS);
+  int status = bursar_look_begin(pid, books ? (uint64_t)ask->inode : 0, books && !whole ? BURSAR_LOOK_INSIDE : 0, out);
+  if (status < 0 || !books || whole)
+    return status;
+  if (!*answered)
     bursar_look_scan(out);
-    bursar_look_sum(out);
-    bursar_inside_fill(out, inside);
+  bursar_look_sum(out);
+  bursar_inside_fill(out, &outside);
+  if (!*answered) {
+    *inside = outside;
+  } else if (outside.known & BURSAR_INSIDE_HEAPS) {
+    inside->known |= BURSAR_INSIDE_HEAPS;
+    inside->heaps = outside.heaps;
+    memcpy(inside->heap, outside.heap, sizeof inside->heap);
   }
-  return status;
+  return 0;
 }
 
 static void add_notes(struct bursar_balance *balance, const struct bursar_ask *ask, const struct bursar_inside *inside,

@@ -117,7 +117,7 @@ bool bursar_heap_main(const struct bursar_peek *peek, const struct bursar_region
 
 /* heap_info: the arena, the heap before, the size in use.  The first heap of an arena holds the arena's state too. */
 bool bursar_heap_thread(const struct bursar_peek *peek, const struct bursar_regions_one *region, uint64_t from,
-                        uint64_t to, char *buffer, struct bursar_heap *out) {
+                        uint64_t to, bool walk_it, char *buffer, struct bursar_heap *out) {
   uint64_t info[3];
   struct window window = {.peek = peek, .buffer = buffer};
   *out = (struct bursar_heap){.arena = 0};
@@ -125,6 +125,9 @@ bool bursar_heap_thread(const struct bursar_peek *peek, const struct bursar_regi
     return false;
   uint64_t arena = info[0], size = info[2];
   if (!arena || arena % 8 || size % PAGE || size < PAGE || size > to - from || size > BURSAR_REGIONS_HEAP_BYTES)
+    return false;
+  *out = (struct bursar_heap){.arena = arena};
+  if (!walk_it)
     return false;
   bool first = arena >= from && arena < from + PAGE;
   uint64_t low = first ? from + STATE_FROM : from + 0x20, high = first ? from + STATE_TO : from + 0x60;

@@ -27,9 +27,10 @@ struct bursar_heap {
 /* The main heap, which sbrk made: [from, to) of the region.  False: the chain does not hold. */
 bool bursar_heap_main(const struct bursar_peek *peek, const struct bursar_regions_one *region, char *buffer,
                       struct bursar_heap *out);
-/* A thread's, at a multiple of 64 MiB; `to` is where what is mapped ends.  False: it is none. */
+/* A thread's, at a multiple of 64 MiB; `to` is where what is mapped ends.  Without `walk_it` only out->arena is found.  False: it
+ * was not walked; with out->arena 0 it is none. */
 bool bursar_heap_thread(const struct bursar_peek *peek, const struct bursar_regions_one *region, uint64_t from,
-                        uint64_t to, char *buffer, struct bursar_heap *out);
+                        uint64_t to, bool walk_it, char *buffer, struct bursar_heap *out);
 /* The bytes of a chunk that was mapped on its own at `at`, its first 16 bytes being `words`; 0: there is none. */
 uint64_t bursar_heap_mapped(uint64_t at, const uint64_t words[2], uint64_t to);
 

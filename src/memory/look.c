@@ -13,6 +13,7 @@
 #define STACK_DEFAULT (8ull << 20) /* where there is no limit */
 #define BITS_BYTES (16u << 20)     /* one bit a page: 512 GiB */
 #define SPARSE_MOST (16ull << 30)  /* a larger mapping's page map takes too long to read */
+#define QUICK_BYTES (64ull << 20)
 #define HEADER BURSAR_POOLS_HEADER
 #define PROGRAM_HEADERS 64u
 #define MISSES_CLOSE 4096u /* pages in a row that tell nothing: then only every fourth is looked at, for pools */
@@ -141,20 +142,27 @@ static void add_heap(struct bursar_look *look, const struct bursar_regions_one *
   look->heaps_walked = look->heaps_walked && walked;
 }
 
+/* May so much of a heap still be copied? */
+static bool afford(struct bursar_look *look, uint64_t bytes) {
+  look->heap_bytes += look->peek.direct ? 0 : bytes;
+  return !look->quick || look->heap_bytes <= QUICK_BYTES;
+}
+
 /* Heaps of threads begin at multiples of 64 MiB, wherever in a mapping those lie. */
 static void add_thread_heaps(struct bursar_look *look, const struct bursar_regions_one *region) {
   const uint64_t step = BURSAR_REGIONS_HEAP_BYTES;
   for (uint64_t at = (region->from + step - 1) / step * step; at < region->to; at += step) {
     struct bursar_heap heap;
     uint64_t to = region->to - at < step ? region->to : at + step;
-    if (to - at < PAGE) /* mappings are whole pages */
-      break;
-    bool walked = bursar_heap_thread(&look->peek, region, at, to, look->buffer, &heap);
+    uint64_t resident = bursar_regions_resident(region, at, to);
+    if (!resident)
+      continue;
+    bool walked = bursar_heap_thread(&look->peek, region, at, to, afford(look, resident), look->buffer, &heap);
     if (!walked && (!heap.arena || region->shape != BURSAR_REGIONS_SHAPE_HEAP))
       continue;
     /* What the heap gave back stays mapped, behind its size, only in part: all up to the mapping's end is the heap's. */
     bursar_pieces_add(&look->pieces, at, to, BURSAR_PIECES_HEAP);
-    add_heap(look, region, bursar_regions_resident(region, at, to), &heap, walked);
+    add_heap(look, region, resident, &heap, walked);
   }
 }
 
@@ -162,9 +170,9 @@ static void add_main_heaps(struct bursar_look *look) {
   (void)heap_of(look, 0);
   for (size_t i = 0; i < look->regions.count; i++) {
     const struct bursar_regions_one *region = &look->regions.at[i];
-    struct bursar_heap heap;
+    struct bursar_heap heap = {.arena = 0};
     if (region->kind == BURSAR_REGIONS_HEAP && region->rss) {
-      bool walked = bursar_heap_main(&look->peek, region, look->buffer, &heap);
+      bool walked = afford(look, region->rss) && bursar_heap_main(&look->peek, region, look->buffer, &heap);
       add_heap(look, region, region->rss, &heap, walked);
     }
   }
@@ -324,6 +332,17 @@ static uint64_t meet_places(struct scan *scan, enum stride stride, uint64_t at, 
   return at;
 }
 
+/* The pools of an arena whose first one was met, where arenas stay while we look. */
+static uint64_t meet_staying(struct scan *scan, uint64_t at) {
+  for (; at < scan->arena.to && at < scan->to && next_resident(scan->region, at, at + PAGE) == at;
+       at += BURSAR_POOLS_BYTES) {
+    uint64_t next = meet(scan, at, (const unsigned char *)(uintptr_t)at);
+    if (!scan->last_was_pool)
+      return next;
+  }
+  return at;
+}
+
 static void scan_gap(struct scan *scan) {
   uint64_t at = scan->from;
   while ((at = next_resident(scan->region, at, scan->to)) < scan->to) {
@@ -332,10 +351,14 @@ static void scan_gap(struct scan *scan) {
       break;
     }
     enum stride stride = stride_at(scan, at);
+    if (stride == POOLS && scan->look->arenas_stay && at < scan->arena.to) {
+      at = meet_staying(scan, at);
+      continue;
+    }
     uint64_t step = stride == CLOSE ? PAGE : BURSAR_POOLS_BYTES, places = (scan->to - at + step - 1) / step;
     uint64_t most = stride == CLOSE ? 16 : BURSAR_PEEK_PLACES; /* what is met soon tells where to go on */
-    if (!scan->region->bits)
-      most = 1; /* too large to be gone through: what is at its beginning tells */
+    if (!scan->region->bits || (stride == POOLS && scan->look->arenas_stay))
+      most = 1; /* too large to be gone through, or more is read directly */
     at = meet_places(scan, stride, at, step, (size_t)(places < most ? places : most));
     if (!scan->region->bits)
       break;
@@ -387,11 +410,12 @@ void bursar_look_sum(struct bursar_look *look) {
 
 /* --- in and out ------------------------------------------------------------------------------------------------------ */
 
-int bursar_look_begin(pid_t pid, uint64_t ledger, bool inside, struct bursar_look *out) {
+int bursar_look_begin(pid_t pid, uint64_t ledger, unsigned how, struct bursar_look *out) {
   struct bursar_smaps_status status;
   size_t heaps = BURSAR_LOOK_HEAPS * sizeof *out->heaps;
   int kept = errno;
-  *out = (struct bursar_look){.peek = {.pages_fd = -1, .mem_fd = -1}, .heaps_walked = true};
+  *out = (struct bursar_look){
+      .peek = {.pages_fd = -1, .mem_fd = -1}, .heaps_walked = true, .quick = how & BURSAR_LOOK_QUICK};
   bursar_smaps_status(pid, &status);
   out->stack_limit = status.stack_limit == BURSAR_SMAPS_UNKNOWN ? STACK_DEFAULT : status.stack_limit;
   /* Memory first: what the look itself touches is then in what it sees, as far as that goes. */
@@ -407,7 +431,7 @@ int bursar_look_begin(pid_t pid, uint64_t ledger, bool inside, struct bursar_loo
   }
   out->buffer = (char *)out->memory + BITS_BYTES;
   out->heaps = (struct bursar_look_heap *)(void *)(out->buffer + BURSAR_HEAP_BUFFER);
-  out->inside = inside && bursar_peek_open(pid, &out->peek) == 0;
+  out->inside = (how & BURSAR_LOOK_INSIDE) && bursar_peek_open(pid, &out->peek) == 0;
   out->peek.direct = out->inside && pid == 0 && status.threads == 1;
   if (out->inside) {
     read_all_bits(out, out->memory);

@@ -29,7 +29,10 @@ struct bursar_look {
   bool inside;       /* its memory may be read */
   bool heaps_walked; /* all of them */
   bool cut;          /* there was more unknown memory than is gone through */
+  bool quick;
+  bool arenas_stay; /* set by who holds the one GIL of this very process: nobody else gives arenas back */
   uint32_t misses;
+  uint64_t heap_bytes; /* copied so far */
   uint64_t arena_bytes, arena_used, chunk_bytes;
   uint64_t resident[BURSAR_PIECES_KINDS]; /* of the pieces in anonymous memory */
   struct bursar_look_heap *heaps;         /* the main one first */
@@ -39,8 +42,11 @@ struct bursar_look {
   size_t memory_bytes;
 };
 
-/* Reads the mappings.  `ledger`: inode of the ledger that it maps, or 0.  `inside`: look into its memory too. */
-int bursar_look_begin(pid_t pid, uint64_t ledger, bool inside, struct bursar_look *out)
+#define BURSAR_LOOK_INSIDE 1u /* into its memory too */
+#define BURSAR_LOOK_QUICK 2u  /* no more of heaps than is copied in some milliseconds: somebody waits */
+
+/* Reads the mappings.  `ledger`: inode of the ledger that it maps, or 0. */
+int bursar_look_begin(pid_t pid, uint64_t ledger, unsigned how, struct bursar_look *out)
     __attribute__((warn_unused_result));
 /* A mapping that was booked: before _scan where it goes before what is found there, after it where it takes what is left. */
 void bursar_look_mapping(struct bursar_look *look, uint64_t from, uint64_t to);
