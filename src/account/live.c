@@ -482,8 +482,8 @@ static void each_large(uint32_t *leaf, void (*visit)(const void *, struct bursar
     if (!(touched[i / PAGE_LARGES] & 1))
       i += PAGE_LARGES - 1;
     else if (__atomic_load_n(&all[i].tag, __ATOMIC_ACQUIRE))
-      visit((const void *)(first + ((uintptr_t)i << LARGE_SHIFT) - (uintptr_t)all[i].back * 16), decode_large(&all[i]),
-            context);
+      visit((const void *)(first + ((uintptr_t)i << LARGE_SHIFT) - (uintptr_t)(all[i].back & BACK_BITS) * 16),
+            decode_large(&all[i]), context);
   }
 }
 
@@ -493,6 +493,6 @@ void bursar_live_large_each(void (*visit)(const void *p, struct bursar_record re
   lock_odds();
   for (size_t i = 0; i < odd_slots; i++)
     if (odds[i].address > 1 && odds[i].size > BURSAR_SMALL_MAX)
-      visit((const void *)odds[i].address, (struct bursar_record){odds[i].size, odds[i].number, false, 0}, context);
+      visit((const void *)odds[i].address, decode_odd(&odds[i]), context);
   unlock_odds();
 }

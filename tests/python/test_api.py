@@ -24,8 +24,8 @@ def test_nothing_is_loaded_before_it_is_asked_for(program: Program) -> None:
     )
     loaded, public = printed(done)
     assert loaded == ["bursar", "bursar._bursar"]
-    functions = ("get_include", "memory_usage", "profile", "start", "stop", "track")
-    assert public == {"__version__": "str"} | dict.fromkeys(functions, "function")
+    functions = ("balance", "get_include", "memory_usage", "profile", "start", "stop", "track")
+    assert public == {"__version__": "str", "Balance": "type"} | dict.fromkeys(functions, "function")
 
 
 def test_an_unknown_name_is_an_attribute_error(program: Program) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from running import Run
 
-VERBS = ["run", "report", "diff", "ls", "clean"]
+VERBS = ["run", "report", "balance", "diff", "ls", "clean"]
 Complains = Callable[..., str]
 
 
@@ -45,7 +45,7 @@ def test_each_verb_has_help(bursar: Run, verb: str) -> None:
     [
         (["rnu"], "no verb 'rnu': did you mean bursar run?"),
         (["reprot"], "no verb 'reprot': did you mean bursar report?"),
-        (["balance"], "no verb 'balance': see bursar --help"),
+        (["ballast"], "no verb 'ballast': see bursar --help"),
         (["--list"], "no option '--list': did you mean bursar ls?"),
         (["--quiet"], "no option '--quiet': see bursar --help"),
         (["run", "--follow", "x.py"], "run: no option --follow: did you mean --follow-fork?"),
