@@ -120,16 +120,18 @@ static void see(const void *p, struct bursar_record record, void *context) {
 }
 
 static bool each_agrees(void) {
-  struct seen seen = {0, 0, 0};
-  unsigned count = 0;
+  struct seen seen = {0, 0, 0}, large = {0, 0, 0};
+  unsigned count = 0, larges = 0;
   uint64_t bytes = 0;
   bursar_live_each(see, &seen);
+  bursar_live_large_each(see, &large);
   for (unsigned i = 0; i < ENTRIES; i++)
     if (entries[i].address) {
       count++;
       bytes += entries[i].record.size;
+      larges += entries[i].record.size > BURSAR_SMALL_MAX;
     }
-  if (seen.count == count && seen.bytes == bytes && !seen.wrong)
+  if (seen.count == count && seen.bytes == bytes && !seen.wrong && large.count == larges && !large.wrong)
     return true;
   printf("# each saw %u blocks, there are %u; %u were wrong\n", seen.count, count, seen.wrong);
   return false;
