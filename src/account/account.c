@@ -184,13 +184,13 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
                             "no room for the ledger %s: free some disk space or choose another place with -o",
                             settings->path);
   }
+  bursar_scopes_start();
   status = start_mode(settings, error);
   if (status != 0) {
     bursar_stacks_stop();
     bursar_writer_close(&account->writer);
     return status;
   }
-  bursar_scopes_start();
   account->provider.stacks_moved();
   account->active = true;
   bursar_account_phase((enum bursar_phase)settings->phase);
