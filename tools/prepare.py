@@ -82,11 +82,13 @@ def read_packages(groups: set[str]) -> list[Package]:
 
 
 def is_there(probe: str) -> bool:
-    kind, _, what = probe.partition(":")
+    kind, _, what = probe.removeprefix("?").partition(":")
     if kind == "command":
         return any(shutil.which(command) for command in what.split(","))
     if kind == "library":
         return any(glob.glob(f"{folder}/{what}*") for folder in ("/usr/lib", "/usr/lib64", "/usr/lib/*", "/usr/local/lib"))
+    if kind == "header":
+        return compiler_finds(what)
     if probe == "python:headers":
         return Path(sysconfig.get_paths()["include"], "Python.h").exists()
     if probe == "python:venv":
@@ -96,6 +98,12 @@ def is_there(probe: str) -> bool:
     if probe == "clang:fuzzer":
         return clang_has_fuzzer()
     fail(f"tools/packages.txt: unknown probe '{probe}'")
+
+
+def compiler_finds(header: str) -> bool:
+    compiler = next((found for name in ("gcc", "cc", "clang") if (found := shutil.which(name))), None)
+    command = [compiler or "cc", "-E", "-x", "c", "-include", header, os.devnull]
+    return compiler is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
 def clang_has_fuzzer() -> bool:
@@ -123,8 +131,12 @@ def install_packages(groups: set[str]) -> None:
     missing = [package for package in read_packages(groups) if not is_there(package.probe)]
     if not missing:
         return
-    names = " ".join(package.name for package in missing)
     prefix = apt_prefix()
+    if prefix is None:
+        missing = [package for package in missing if not package.probe.startswith("?")]
+        if not missing:
+            return
+    names = " ".join(package.name for package in missing)
     if prefix is None:
         fail(f"missing system packages; install them and run make again: {names}")
     say(f"installing system packages: {names}")

@@ -111,6 +111,7 @@ static void fill_header(const struct bursar_settings *settings) {
   header->temporary_within = bursar_account.within;
   header->parent_pid = settings->parent_pid;
   header->domains = settings->domains;
+  header->version = settings->native ? BURSAR_LEDGER_VERSION_NATIVE : BURSAR_LEDGER_VERSION;
   snprintf(header->python_version, sizeof header->python_version, "%s",
            settings->python_version ? settings->python_version : "");
   snprintf(header->bursar_version, sizeof header->bursar_version, "%s", BURSAR_VERSION);

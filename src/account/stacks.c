@@ -123,31 +123,39 @@ uint32_t bursar_stacks_string(const char *text, size_t bytes) {
   return offset;
 }
 
-uint32_t bursar_stacks_code(uint32_t name, uint32_t file, uint32_t first_line) {
+static uint32_t code_of(uint32_t name, uint32_t file, uint32_t first_line, uint32_t flags) {
   uint32_t hash = mix((uint64_t)name << 32 | file, first_line);
   SET_EACH(codes, hash, index) {
     const struct bursar_code *code = &code_base()[index];
-    if (code->name == name && code->file == file && code->first_line == first_line)
+    if (code->name == name && code->file == file && code->first_line == first_line && code->flags == flags)
       return index;
   }
   uint32_t index = counts()->codes;
   if (!room(BURSAR_REGION_CODES, ((uint64_t)index + 1) * sizeof(struct bursar_code)) || !set_ready(&codes, index))
     return 0;
-  code_base()[index] = (struct bursar_code){name, file, first_line, 0};
+  code_base()[index] = (struct bursar_code){name, file, first_line, flags};
   BURSAR_IN_ORDER();
   counts()->codes = index + 1;
   set_add(&codes, hash, index);
   return index;
 }
 
+uint32_t bursar_stacks_code(uint32_t name, uint32_t file, uint32_t first_line) {
+  return code_of(name, file, first_line, 0);
+}
+
+uint32_t bursar_stacks_module(uint32_t build_id, uint32_t path) {
+  return code_of(build_id, path, 0, BURSAR_CODE_MODULE);
+}
+
 /* The node that was made last, while it has no site: nobody need look for one. */
 static uint32_t bare = UINT32_MAX;
 
-uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line) {
+static uint32_t node_of(uint32_t parent, uint32_t code, uint32_t line, uint32_t flags) {
   uint32_t hash = mix((uint64_t)parent << 32 | code, line);
   SET_EACH(nodes, hash, index) {
     const struct bursar_node *node = &node_base()[index];
-    if (node->parent == parent && node->code == code && node->line == line)
+    if (node->parent == parent && node->code == code && node->line == line && node->flags == flags)
       return index;
   }
   uint32_t index = counts()->nodes;
@@ -155,11 +163,17 @@ uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line) {
     counts()->folded_sites++;
     return parent;
   }
-  node_base()[index] = (struct bursar_node){parent, code, line, 0};
+  node_base()[index] = (struct bursar_node){parent, code, line, flags};
   BURSAR_IN_ORDER();
   counts()->nodes = index + 1;
   set_add(&nodes, hash, index);
   return bare = index;
+}
+
+uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line) { return node_of(parent, code, line, 0); }
+
+uint32_t bursar_stacks_native_node(uint32_t parent, uint32_t module, uint32_t address) {
+  return node_of(parent, module, address, BURSAR_NODE_NATIVE);
 }
 
 static uint32_t site_find(uint32_t node, unsigned domain, enum bursar_lane lane) {

@@ -29,6 +29,9 @@ uint32_t bursar_stacks_string(const char *text, size_t bytes);
 uint32_t bursar_stacks_code(uint32_t name, uint32_t file, uint32_t first_line);
 /* The node below `parent`; `parent` itself where the ledger is full. */
 uint32_t bursar_stacks_node(uint32_t parent, uint32_t code, uint32_t line);
+/* The same for native code: a loaded module by its build id and path (strings), and the node of an address in it. */
+uint32_t bursar_stacks_module(uint32_t build_id, uint32_t path);
+uint32_t bursar_stacks_native_node(uint32_t parent, uint32_t module, uint32_t address);
 /* The site of (node, domain), as a tag for the live table; that of an ancestor where the ledger is full. */
 uint32_t bursar_stacks_site(uint32_t node, unsigned domain);
 /* The same in lane FREE, whose sites everybody may change, atomically: its number. */

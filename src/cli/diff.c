@@ -1,4 +1,5 @@
 #include "report/diff.h"
+#include "report/natives.h"
 #include "base/size.h"
 #include "cli/cli.h"
 #include "report/output.h"
@@ -41,6 +42,10 @@ static int compare(char **ledgers, const struct asked *asked) {
   int status = bursar_model_open(ledgers[0], &before, &error);
   if (status == 0)
     status = bursar_model_open(ledgers[1], &after, &error);
+  if (status == 0)
+    status = bursar_natives_resolve(before, &error);
+  if (status == 0)
+    status = bursar_natives_resolve(after, &error);
   if (status == 0)
     status = bursar_diff_make(before, after, &diff, &error);
   if (status == 0)

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 #include "report/html.h"
 #include "report/json.h"
+#include "report/natives.h"
 #include "report/output.h"
 #include "report/views.h"
 
@@ -106,6 +107,8 @@ static int report(const char *ledger, const struct asked *asked) {
   struct bursar_output output;
   struct bursar_error error;
   int status = bursar_model_open(ledger, &model, &error);
+  if (status == 0)
+    status = bursar_natives_resolve(model, &error);
   if (status == 0)
     status = bursar_model_choose(model, asked->when, asked->time_ns, &error);
   if (status == 0)

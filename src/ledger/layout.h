@@ -23,6 +23,7 @@
 
 #define BURSAR_LEDGER_MAGIC "BURSARL\n"
 #define BURSAR_LEDGER_VERSION 2u
+#define BURSAR_LEDGER_VERSION_NATIVE 3u /* the same, and some nodes are native: older readers would misread those */
 #define BURSAR_LEDGER_ENDIAN 0x01020304u
 
 #define BURSAR_PAGE 4096u
@@ -181,6 +182,7 @@ struct bursar_code {
   uint32_t first_line;
   uint32_t flags;
 };
+#define BURSAR_CODE_MODULE 1u /* no function but a loaded module: `file` is its path, `name` its build id in digits */
 
 /* The first nodes are roots: they have no code, and are their own parents. */
 enum {
@@ -197,6 +199,7 @@ struct bursar_node {
   uint32_t line; /* 0 where unknown */
   uint32_t flags;
 };
+/* A frame of native code: `code` is its module (0: none, made at run time), `line` the address in it, as it is linked. */
 #define BURSAR_NODE_NATIVE 1u
 
 /* The first sites are lane FREE's, by domain: all that was allocated outside the main GIL where no stack is known.  Their

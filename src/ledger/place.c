@@ -323,7 +323,7 @@ static bool read_entry(int fd, const char *name, struct bursar_place_entry *entr
   entry->state = BURSAR_PLACE_DAMAGED;
   if (!read_at(fd, &header, sizeof header, BURSAR_AT_HEADER) || header.endian != BURSAR_LEDGER_ENDIAN)
     return true;
-  if (header.version > BURSAR_LEDGER_VERSION) {
+  if (header.version > BURSAR_LEDGER_VERSION_NATIVE) {
     entry->state = BURSAR_PLACE_NEWER;
     entry->live = true; /* as far as this version can know */
     return true;

@@ -99,10 +99,10 @@ static int check_header(struct opening *o) {
   if (header->endian != BURSAR_LEDGER_ENDIAN)
     return bursar_error_set(o->error, BURSAR_FAILED,
                             "%s was written on a machine of another byte order, or is damaged: read it there", o->name);
-  if (header->version > BURSAR_LEDGER_VERSION)
+  if (header->version > BURSAR_LEDGER_VERSION_NATIVE)
     return bursar_error_set(o->error, BURSAR_FAILED,
                             "%s has ledger format %u, and this bursar reads up to %u: read it with a newer bursar",
-                            o->name, header->version, BURSAR_LEDGER_VERSION);
+                            o->name, header->version, BURSAR_LEDGER_VERSION_NATIVE);
   if (header->version && header->version < BURSAR_LEDGER_VERSION)
     return bursar_error_set(o->error, BURSAR_FAILED,
                             "%s has ledger format %u, of a bursar that was never released: record it again", o->name,

@@ -75,6 +75,8 @@ static void load_stacks(struct loading *l) {
     model->codes[i] = (struct bursar_model_code){.function = bursar_reader_string(reader, code->name),
                                                  .file = bursar_reader_string(reader, code->file),
                                                  .first_line = code->first_line};
+    if (code->flags & BURSAR_CODE_MODULE)
+      model->codes[i].function = (struct bursar_text){NULL, 0};
     model->codes[i].function_id = bursar_index_of_text(&l->names, model->codes[i].function);
     model->codes[i].file_id = bursar_index_of_text(&l->names, model->codes[i].file);
   }
@@ -85,8 +87,13 @@ static void load_stacks(struct loading *l) {
                                                  .line = node->line,
                                                  .code = node->code,
                                                  .native = (node->flags & BURSAR_NODE_NATIVE) != 0};
+    if (model->nodes[i].native) { /* its number is an address; names come with natives.h */
+      model->nodes[i].address = node->line;
+      model->nodes[i].line = 0;
+      model->native_frames++;
+    }
     /* The instructions before a function's first line belong to no line: its `def` says where it was. */
-    if (!node->line && node->code != NONE)
+    if (!node->line && node->code != NONE && !model->nodes[i].native)
       model->nodes[i].line = model->codes[node->code].first_line;
     l->root_of[i] = i < BURSAR_NODE_FIRST ? (uint8_t)i : l->root_of[node->parent];
     if (i >= BURSAR_NODE_FIRST &&
@@ -448,6 +455,8 @@ void bursar_model_free(struct bursar_model *model) {
   free(model->ticks);
   free(model->undos);
   free(model->last);
+  if (model->natives_free)
+    model->natives_free(model->natives);
   bursar_reader_free(model->reader);
   free(model);
 }

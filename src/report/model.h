@@ -36,6 +36,7 @@ struct bursar_model_node {
   uint32_t line;   /* 0 where unknown */
   uint32_t code;   /* index in codes, BURSAR_READER_NONE where there is none */
   bool native;
+  uint32_t address; /* of native code, as its module is linked */
 };
 
 struct bursar_model_code {
@@ -148,7 +149,10 @@ struct bursar_model {
   bool peak_is_now; /* nothing was freed since the peak */
   bool end_is_tick; /* the end is when __main__ finished, and the program went on */
 
-  struct bursar_held *last; /* by site, parallel to sites: the last state (live is the end's) */
+  struct bursar_held *last;       /* by site, parallel to sites: the last state (live is the end's) */
+  struct bursar_natives *natives; /* what names native frames, see natives.h; owned */
+  void (*natives_free)(struct bursar_natives *natives);
+  uint64_t native_frames; /* of them, unresolved_frames have no function */
 };
 
 /* Opens a ledger (path or pid, see reader.h) and works it out.  *out is set on success alone. */

@@ -157,7 +157,7 @@ static void what_force_replaces(void) {
   EQ(files_in("."), files);
   /* A newer format is a ledger too, and a truncated one. */
   end("new.bursar");
-  poke32("new.bursar", AT(version), BURSAR_LEDGER_VERSION + 1);
+  poke32("new.bursar", AT(version), BURSAR_LEDGER_VERSION_NATIVE + 1);
   EQ(create("new.bursar", true, NULL), 0);
   end("new.bursar");
   EQ(truncate("new.bursar", 100), 0);
@@ -276,7 +276,7 @@ static void states(void) {
   EQ(state_of(path), BURSAR_PLACE_UNUSED);
   poke32(path, BURSAR_AT_COUNTS, 77);
   EQ(state_of(path), BURSAR_PLACE_DAMAGED);
-  poke32(path, AT(version), BURSAR_LEDGER_VERSION + 1);
+  poke32(path, AT(version), BURSAR_LEDGER_VERSION_NATIVE + 1);
   EQ(state_of(path), BURSAR_PLACE_NEWER);
   bursar_place_close(&place);
   EQ(unlink(path), 0);

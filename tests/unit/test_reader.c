@@ -137,8 +137,8 @@ static void refused(struct ledger_build *b, const char *part) {
 
 static void test_bad_heads(void) {
   struct ledger_build *b = ledger_build_example();
-  b->header.version = 3;
-  refused(b, "format 3, and this bursar reads up to 2");
+  b->header.version = 4;
+  refused(b, "format 4, and this bursar reads up to 3");
   b = ledger_build_example();
   b->header.version = 1;
   refused(b, "format 1, of a bursar that was never released");
