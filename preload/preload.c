@@ -2,6 +2,7 @@
  *
  * It keeps no books: the extension, once Python has loaded it, says where events go (bursar_native_table).  Until then, and
  * in every program without it, each hook is one call more. */
+#include <dlfcn.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -45,4 +46,5 @@ EXPORT void *mremap(void *at, size_t old_bytes, size_t bytes, int flags, ...) {
   return bursar_native_mremap(at, old_bytes, bytes, flags, to);
 }
 EXPORT int brk(void *end) { return bursar_native_brk(end); }
+EXPORT int dlclose(void *module) { return bursar_native_dlclose(module); }
 EXPORT void *sbrk(intptr_t more) { return bursar_native_sbrk(more); }

@@ -55,6 +55,8 @@ int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct burs
         out->domains = (uint32_t)strtoul(value, NULL, 10) & BURSAR_DOMAINS_ALL;
       else if (is(pair, key, "follow"))
         out->follow = value[0] == '1';
+      else if (is(pair, key, "native"))
+        out->native = value[0] == '1';
       else if (is(pair, key, "quiet"))
         out->quiet = value[0] == '1';
       else if (is(pair, key, "out"))

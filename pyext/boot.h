@@ -22,6 +22,7 @@ struct bursar_boot {
   uint64_t seed;
   bool follow;
   bool quiet;
+  bool native; /* stacks have native frames too */
   char path[4096];
 };
 

@@ -208,6 +208,75 @@ static inline PyThreadState *bursar_thread_detached(void) {
   #define BURSAR_ONE_GIL 0
 #endif
 
+/* --- the interpreter's loop on the native stack ------------------------------------------------------------------------- */
+
+/* The loop (_PyEval_EvalFrameDefault) runs frames until one that was entered from C.  Each of its calls has a record on its
+ * own part of the native stack, which says where there the frames belong:
+ *   3.10         a CFrame for each frame
+ *   3.11         a _PyCFrame, whose first frame has is_entry
+ *   3.12 and on  the entry frame itself, which is part of the chain */
+#if PY_VERSION_HEX < 0x030b0000
+typedef CFrame bursar_loop;
+  #define BURSAR_LOOP_RUNS_ONE 1
+static inline bool bursar_frame_enters(const bursar_frame *frame) { return true; }
+static inline bool bursar_loop_runs(const bursar_loop *loop, const bursar_frame *innermost) { return true; }
+#elif PY_VERSION_HEX < 0x030c0000
+typedef _PyCFrame bursar_loop;
+  #define BURSAR_LOOP_RUNS_ONE 0
+static inline bool bursar_frame_enters(const bursar_frame *frame) { return frame->is_entry; }
+static inline bool bursar_loop_runs(const bursar_loop *loop, const bursar_frame *innermost) {
+  return loop->current_frame == innermost;
+}
+#else
+typedef void bursar_loop;
+  #define BURSAR_LOOP_RUNS_ONE 0
+#endif
+
+/* A place on the native stack that no loop has. */
+#define BURSAR_NO_LOOP UINTPTR_MAX
+
+#if PY_VERSION_HEX < 0x030c0000
+static inline const bursar_loop *bursar_loop_innermost(const PyThreadState *thread) { return thread->cframe; }
+/* The native place of the loop that runs these frames, which is `*loop` or further out; *loop is then the next one. */
+static inline uintptr_t bursar_loop_place(const PyThreadState *thread, const bursar_loop **loop,
+                                          const bursar_frame *innermost, const bursar_frame *outermost) {
+  const bursar_loop *at = *loop;
+  while (at && at != &thread->root_cframe && !bursar_loop_runs(at, innermost))
+    at = at->previous;
+  if (!at || at == &thread->root_cframe)
+    return BURSAR_NO_LOOP;
+  *loop = at->previous;
+  return (uintptr_t)at;
+}
+/* ... and of the outermost one that there is. */
+static inline uintptr_t bursar_loop_outermost(const PyThreadState *thread, const bursar_frame *outermost) {
+  const bursar_loop *at = thread->cframe;
+  if (!at || at == &thread->root_cframe)
+    return BURSAR_NO_LOOP;
+  while (at->previous && at->previous != &thread->root_cframe)
+    at = at->previous;
+  return (uintptr_t)at;
+}
+#else
+  #if !BURSAR_KNOWS_FRAMES
+static inline bool bursar_frame_enters(const bursar_frame *frame) { return false; }
+  #elif PY_VERSION_HEX < 0x030e0000
+static inline bool bursar_frame_enters(const bursar_frame *frame) { return frame->owner == FRAME_OWNED_BY_CSTACK; }
+  #else
+static inline bool bursar_frame_enters(const bursar_frame *frame) {
+  return frame->owner == FRAME_OWNED_BY_INTERPRETER || frame->owner == FRAME_OWNED_BY_CSTACK;
+}
+  #endif
+static inline const bursar_loop *bursar_loop_innermost(const PyThreadState *thread) { return NULL; }
+static inline uintptr_t bursar_loop_place(const PyThreadState *thread, const bursar_loop **loop,
+                                          const bursar_frame *innermost, const bursar_frame *outermost) {
+  return bursar_frame_enters(outermost) ? (uintptr_t)outermost : BURSAR_NO_LOOP;
+}
+static inline uintptr_t bursar_loop_outermost(const PyThreadState *thread, const bursar_frame *outermost) {
+  return outermost && bursar_frame_enters(outermost) ? (uintptr_t)outermost : BURSAR_NO_LOOP;
+}
+#endif
+
 /* One process keeps one set of books, whoever asks: the module itself has no state that interpreters could share badly. */
 #if PY_VERSION_HEX >= 0x030c0000
   #define BURSAR_MODULE_SLOTS {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},

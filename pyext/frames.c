@@ -8,6 +8,7 @@
 #include "base/pool.h"
 #include "anywhere.h"
 #include "codes.h"
+#include "weave.h"
 
 #define STACKS_MAX 256u /* thread states remembered at a time; a stack is only a cache and can be dropped */
 #define DEPTH_FIRST 128u
@@ -29,6 +30,9 @@ static struct bursar_frame_seen unseen[2] = {{.frame = NOWHERE}, {.frame = NOWHE
 static struct bursar_frames nobody = {
     .thread = (const PyThreadState *)(const void *)&nowhere, .top = &unseen[1], .seen = &unseen[1]};
 struct bursar_frames *bursar_frames_at_hand = &nobody;
+
+bool bursar_frames_woven;
+static struct stack *woven; /* at hand, while nothing else is */
 
 static struct stack *stacks[STACKS_MAX];
 static uint32_t stack_count;
@@ -188,8 +192,9 @@ static __attribute__((noinline)) struct bursar_step *step_looked_up(struct bursa
   struct bursar_code_memo *memo = bursar_codes_find(code);
   if (!memo)
     step->place = 0;
-  step->node =
-      bursar_stacks_node(parent, memo ? memo->id : 0, memo ? bursar_codes_line(memo, bursar_frame_position(frame)) : 0);
+  uint32_t line = memo ? bursar_codes_line(memo, bursar_frame_position(frame)) : 0;
+  step->node = bursar_frames_woven ? bursar_weave_python(parent, memo ? memo->id : 0, line)
+                                   : bursar_stacks_node(parent, memo ? memo->id : 0, line);
   return step;
 }
 
@@ -283,6 +288,17 @@ static bool update(struct stack *stack, const PyThreadState *thread, struct burs
   return true;
 }
 
+static struct stack *switch_to(const PyThreadState *thread) {
+  bursar_lock_take(); /* for the pool */
+  struct stack *stack = stack_of(thread);
+  if (stack) {
+    stack->used = ++switches;
+    bursar_account_switch_gil(&stack->recent);
+  }
+  bursar_lock_give();
+  return stack;
+}
+
 static uint32_t look_up(struct stack *stack, const PyThreadState *thread, unsigned domain) {
   struct bursar_step *step;
   if (!update(stack, thread, &step)) {
@@ -309,18 +325,46 @@ static uint32_t site_of(uint32_t node, unsigned domain) {
   return tag;
 }
 
+static bool update_woven(const PyThreadState *thread) {
+  struct bursar_step *step;
+  bursar_lock_take();
+  bool good = update(woven, thread, &step);
+  if (!good) {
+    bursar_account.writer.counts->deep_stacks++;
+    forget(woven);
+  }
+  bursar_lock_give();
+  return good;
+}
+
+struct bursar_frames *bursar_frames_now(bool *ours) {
+  const PyThreadState *thread = bursar_thread();
+  *ours = true;
+  if (BURSAR_UNLIKELY(!woven || woven->hot.thread != thread)) {
+    *ours = thread && (BURSAR_ONE_GIL || bursar_holds_main_gil());
+    struct stack *stack = *ours ? switch_to(thread) : NULL;
+    if (!stack)
+      return NULL;
+    woven = stack;
+  }
+  if (BURSAR_LIKELY(bursar_frames_follow_in(&woven->hot, thread)) ||
+      bursar_frames_follow_near_in(&woven->hot, thread) || update_woven(thread))
+    return &woven->hot;
+  return NULL;
+}
+
 uint32_t bursar_frames_tag(unsigned domain) {
+  if (bursar_frames_woven)
+    return bursar_weave_tag(domain);
   const PyThreadState *thread = bursar_thread();
   struct stack *stack = (struct stack *)bursar_frames_at_hand;
   if (BURSAR_UNLIKELY(stack->hot.thread != thread)) {
     if (!thread || (!BURSAR_ONE_GIL && !bursar_holds_main_gil()))
       return 0; /* RAW's hook has asked already */
-    stack = stack_of(thread);
+    stack = switch_to(thread);
     if (!stack)
       return site_of(BURSAR_NODE_UNKNOWN, domain);
-    stack->used = ++switches;
     bursar_frames_at_hand = &stack->hot;
-    bursar_account_switch_gil(&stack->recent);
   }
   bursar_lock_take();
   uint32_t tag = look_up(stack, thread, domain);
@@ -400,7 +444,7 @@ static struct detached *claim(const PyThreadState *thread) {
 static uint32_t node_of(const bursar_frame *frame, uint32_t parent) {
   uintptr_t place = bursar_frame_place(frame);
   const struct bursar_step *step = bursar_frames_step(place, parent);
-  if (bursar_frames_step_is(step, place, parent))
+  if (bursar_frames_step_is(step, place, parent) && !bursar_frames_woven) /* those lead to paths then */
     return step->node;
   PyCodeObject *code = bursar_frame_code(frame);
   if (!code)
@@ -512,6 +556,8 @@ void bursar_frames_start(const PyThreadState *thread, const PyObject *globals) {
   main_thread = thread;
   bursar_frames_main_globals = globals;
   main_depth = 0;
+  bursar_frames_at_hand = &nobody;
+  woven = NULL;
   watch_codes();
   __atomic_store_n(&walks, true, __ATOMIC_SEQ_CST);
 }
@@ -523,6 +569,7 @@ void bursar_frames_moved(void) {
     forget(stacks[i]);
   memset(bursar_frames_steps, 0, sizeof bursar_frames_steps);
   memset(native_sites, 0, sizeof native_sites);
+  bursar_weave_moved();
   if (!bursar_account.active)
     bursar_codes_clear();
   bursar_lock_give();

@@ -30,6 +30,7 @@ struct bursar_frames {
   uint32_t main_at;                     /* up to there is __main__'s frame; UINT32_MAX: it has not been seen */
   bool confirmed; /* the fast half has just found all of it unchanged, the place in the innermost frame perhaps not */
   uint32_t fingers[BURSAR_FINGERS];
+  struct bursar_weave *weave; /* its native stack: weave.c's */
 };
 
 /* Where a step from a caller's node leads: a direct-mapped cache of the trie, by place in the code. */
@@ -99,9 +100,8 @@ static inline __attribute__((always_inline)) bool bursar_frames_same_below(const
 /* Makes what is at hand the stack that runs now, where that takes no lookup: its node and tags are right then.
  *
  * Usually nothing has changed but the place in the innermost frame, and that place is known. */
-static inline __attribute__((always_inline)) bool bursar_frames_follow(void) {
-  const PyThreadState *thread = bursar_thread();
-  struct bursar_frames *frames = bursar_frames_at_hand;
+static inline __attribute__((always_inline)) bool bursar_frames_follow_in(struct bursar_frames *frames,
+                                                                          const PyThreadState *thread) {
   if (BURSAR_UNLIKELY(frames->thread != thread))
     return false;
   struct bursar_frame_seen *top = frames->top;
@@ -125,6 +125,11 @@ static inline __attribute__((always_inline)) bool bursar_frames_follow(void) {
   return true;
 }
 
+static inline __attribute__((always_inline)) bool bursar_frames_follow(void) {
+  const PyThreadState *thread = bursar_thread();
+  return bursar_frames_follow_in(bursar_frames_at_hand, thread);
+}
+
 /* Of the stack at hand, which is followed; 0: not looked up yet. */
 static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_at_hand(unsigned domain) {
   struct bursar_frames *frames = bursar_frames_at_hand;
@@ -141,9 +146,8 @@ static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_seen(uns
 
 /* The same where one frame came, or went, or another took its place, and the frame below it may have moved on.  It changes
  * nothing before it knows all, and calls nothing. */
-static inline __attribute__((always_inline)) bool bursar_frames_follow_near(void) {
-  const PyThreadState *thread = bursar_thread();
-  struct bursar_frames *frames = bursar_frames_at_hand;
+static inline __attribute__((always_inline)) bool bursar_frames_follow_near_in(struct bursar_frames *frames,
+                                                                               const PyThreadState *thread) {
   const bursar_frame *top = bursar_frame_top(thread);
   struct bursar_frame_seen *below = frames->top; /* the frame below the one that came */
   if (frames->thread != thread || frames->confirmed || !frames->depth || !top)
@@ -188,6 +192,11 @@ static inline __attribute__((always_inline)) bool bursar_frames_follow_near(void
   return true;
 }
 
+static inline __attribute__((always_inline)) bool bursar_frames_follow_near(void) {
+  const PyThreadState *thread = bursar_thread();
+  return bursar_frames_follow_near_in(bursar_frames_at_hand, thread);
+}
+
 /* ... and its tag; 0: call bursar_frames_tag. */
 static inline __attribute__((always_inline)) uint32_t bursar_frames_tag_near(unsigned domain) {
   return bursar_frames_follow_near() ? bursar_frames_tag_at_hand(domain) : 0;
@@ -209,5 +218,11 @@ void bursar_frames_leave_detached(void);
 void bursar_frames_start(const PyThreadState *main_thread, const PyObject *main_globals);
 /* Every stack must be looked up again. */
 void bursar_frames_moved(void);
+
+/* Stacks have native frames too (weave.h).  Set before the start of books, and not while they are open.  Then nothing is ever
+ * at hand, so that all fast halves fail and bursar_frames_tag asks weave.h; nodes are not the ledger's but weave.h's paths. */
+extern bool bursar_frames_woven;
+/* The frames of the thread that runs now.  NULL: they are not known; not those of the main GIL's holder, if *ours is false. */
+struct bursar_frames *bursar_frames_now(bool *ours);
 
 #endif

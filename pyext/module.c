@@ -25,6 +25,7 @@
 #include "numpy.h"
 #include "prim/prim.h"
 #include "report/summary.h"
+#include "weave.h"
 
 /* One set of books a process: whose they are, and how they end. */
 static struct {
@@ -99,6 +100,15 @@ static void remove_hooks(void) {
   bursar_modes_remove();
 }
 
+/* The hooks tell when a module goes, whose code another one's would be taken for. */
+static bool follow_native(void) {
+  bursar_native_books_reach();
+  if (bursar_native_books_there() && bursar_weave_start())
+    return true;
+  say("native frames are left out of stacks: that needs x86-64 and glibc 2.35 or later");
+  return false;
+}
+
 static int open_books(const char *path, const struct bursar_boot *boot, enum bursar_phase phase, pid_t parent,
                       struct bursar_error *error) {
   static const struct bursar_provider provider = {.stacks_moved = bursar_frames_moved, .warn = warn};
@@ -109,6 +119,7 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
                                      .mode = boot->mode,
                                      .interval = boot->interval,
                                      .seed = boot->seed,
+                                     .native = boot->native && boot->mode != BURSAR_MODE_COUNT && follow_native(),
                                      .phase = phase,
                                      .python_hex = PY_VERSION_HEX,
                                      .python_version = PY_VERSION,
@@ -123,6 +134,7 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
   if (!module)
     return bursar_error_set(error, BURSAR_FAILED, "this interpreter has no __main__");
   bursar_scope_start();
+  bursar_frames_woven = settings.native;
   bursar_frames_start(is_main_thread() ? bursar_thread() : NULL, PyModule_GetDict(module));
   process.broken = NULL;
   int status = bursar_account_start(&settings, &provider, error);

@@ -32,6 +32,7 @@ struct wish {
   uint32_t domains;
   bool force;
   bool follow;
+  bool native;
   uint32_t within;
 };
 
@@ -103,9 +104,10 @@ static void find_preload(const struct wish *wish, const struct target *target, c
                         ? "this installation has no libbursar_preload.so"
                     : strpbrk(path, ": ") ? "the path of bursar's package has a space or a colon in it"
                                           : NULL;
+  bool wanted = wish->native || wish->domains & BURSAR_DOMAINS_NATIVE;
   if (why && wish->domains & BURSAR_DOMAINS_NATIVE)
     bursar_cli_complain(0, "malloc and mmap will not be seen: %s", why);
-  if (why || !(wish->domains & BURSAR_DOMAINS_NATIVE))
+  if (why || !wanted)
     path[0] = 0;
 }
 
@@ -116,8 +118,8 @@ static int tell_settings(const struct wish *wish, const struct target *target, c
   bursar_buffer_init(&text, 8 * BURSAR_PLACE_PATH_MAX);
   bursar_buffer_format(&text, "pid=%d;mode=%s;out=", (int)getpid(), wish->mode ? wish->mode : "exact");
   add_encoded(&text, ledger);
-  bursar_buffer_format(&text, ";cap=%u;within=%u;domains=%u;follow=%d;quiet=0;preload=", BURSAR_CAP_DEFAULT,
-                       wish->within, wish->domains, wish->follow);
+  bursar_buffer_format(&text, ";cap=%u;within=%u;domains=%u;follow=%d;native=%d;quiet=0;preload=", BURSAR_CAP_DEFAULT,
+                       wish->within, wish->domains, wish->follow, wish->native);
   add_encoded(&text, hooks);
   int result = bursar_buffer_finish(&text);
   if (result == 0 && hooks[0])
@@ -265,6 +267,7 @@ int bursar_cli_run(int argc, char **argv) {
        .value = "LIST",
        .text = &wish.domains_text,
        .help = "whose memory: python, numpy, malloc, mmap, separated by commas,\nor all; python unless given"},
+      {.name = "native", .flag = &wish.native, .help = "stacks with the C and C++ frames between Python's"},
       {.name = "follow-fork",
        .flag = &wish.follow,
        .help = "keep books of forked children and Pythons that are executed,\neach in a ledger of its own, FILE.PID"},

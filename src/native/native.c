@@ -228,3 +228,25 @@ int bursar_native_brk(void *end) {
     mapped(old, (size_t)more, more > 0);
   return status;
 }
+
+/* --- modules ------------------------------------------------------------------------------------------------------------- */
+
+static void unloaded(void) {
+  void (*tell)(void) = __atomic_load_n(&bursar_native_table.unloaded, __ATOMIC_ACQUIRE);
+  if (tell)
+    tell();
+}
+
+/* Told twice: what another thread remembers of it in between may still be what goes. */
+int bursar_native_dlclose(void *module) {
+  if (UNLIKELY(!originals()->dlclose)) { /* libdl, in older C libraries, came later than this */
+    ready();
+    *(void **)(void *)&originals()->dlclose = dlsym(RTLD_NEXT, "dlclose");
+  }
+  if (UNLIKELY(!originals()->dlclose))
+    return -1;
+  unloaded();
+  int status = originals()->dlclose(module);
+  unloaded();
+  return status;
+}

@@ -17,7 +17,7 @@
 
 #include "account/live.h"
 
-/* All hooks: name, result, parameters.  mremap's last one is there only with MREMAP_FIXED. */
+/* All hooks: name, result, parameters.  dlclose is here for those who remember code by its address.  mremap's last one is there only with MREMAP_FIXED. */
 #define BURSAR_NATIVE_HOOKS(X)                                                           \
   X(malloc, void *, (size_t size))                                                       \
   X(calloc, void *, (size_t count, size_t size))                                         \
@@ -33,7 +33,8 @@
   X(munmap, int, (void *at, size_t bytes))                                               \
   X(mremap, void *, (void *at, size_t old_bytes, size_t bytes, int flags, void *to))     \
   X(brk, int, (void *end))                                                               \
-  X(sbrk, void *, (intptr_t more))
+  X(sbrk, void *, (intptr_t more))                                                       \
+  X(dlclose, int, (void *module))
 
 #define BURSAR_NATIVE_MEMBER(name, result, parameters) result(*name) parameters;
 struct bursar_native_originals {
@@ -61,12 +62,13 @@ struct bursar_native_books {
 };
 
 /* What the preload and whoever keeps the books know of each other; the preload exports it as bursar_native_table. */
-#define BURSAR_NATIVE_VERSION 1u
+#define BURSAR_NATIVE_VERSION 2u
 struct bursar_native_table {
   uint32_t bytes;   /* of this struct */
   uint32_t version; /* BURSAR_NATIVE_VERSION: two builds that do not fit leave each other alone */
   struct bursar_native_originals originals;
   const struct bursar_native_books *books; /* NULL: nobody; atomic */
+  void (*unloaded)(void); /* modules may have gone, or are about to; NULL: nobody asks; atomic.  Any thread. */
 };
 extern struct bursar_native_table bursar_native_table;
 

@@ -94,12 +94,23 @@ static int print_all(const struct bursar_view *view, const char *path, struct bu
   return 0;
 }
 
+/* Native code has no names here, in the program itself: what it holds is told by the lines of Python that called it. */
+static void leave_native_out(struct bursar_model *model) {
+  for (uint32_t i = BURSAR_NODE_FIRST; i < model->node_count; i++)
+    while (model->nodes[model->nodes[i].parent].native)
+      model->nodes[i].parent = model->nodes[model->nodes[i].parent].parent;
+  for (uint32_t i = 0; i < model->site_count; i++)
+    if (model->nodes[model->sites[i].node].native)
+      model->sites[i].node = model->nodes[model->sites[i].node].parent;
+}
+
 int bursar_summary_print(const char *ledger_path, int fd, struct bursar_error *error) {
   struct bursar_model *model;
   struct bursar_buffer out;
   int status = bursar_model_open(ledger_path, &model, error);
   if (status != 0)
     return status;
+  leave_native_out(model);
   bursar_buffer_to(&out, fd, SUMMARY_MAX);
   struct bursar_view view = {.model = model, .out = &out, .when = BURSAR_MODEL_PEAK, .indent = 2};
   bursar_view_fit(&view, fd);
