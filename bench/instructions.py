@@ -40,11 +40,12 @@ STATES = {
     "imported": "imported with its extension, never started",
     "exact": "the exact account is on",
     "scoped": "the same inside a scope",
+    "native": "the same, with native frames in its stacks",
     "sample": "mode sample is on",
     "count": "mode count is on",
 }
 BOOKS = ("exact", "sample", "count")  # modes
-BOOKED_STATES = (*BOOKS, "scoped")  # where there are books
+BOOKED_STATES = (*BOOKS, "scoped", "native")  # where there are books
 # The most that an event may cost while books are kept, in instructions; `off` and `imported` may cost exactly nothing.
 # Measured, in mode exact, on 3.10 to 3.13 at most 170, 1576, 105, 216, 389 and 176; the rest is for another day's
 # compiler. A frame of 3.10 has its position in two places, which makes 2149 of `deep`.
@@ -107,8 +108,8 @@ if state == "imported":
     import bursar._bursar
 elif state not in ("none", "off"):
     import bursar._bursar
-    mode = "exact" if state == "scoped" else state
-    bursar._bursar.start(bursar._bursar.create(ledger, False), mode=mode, seed=1)
+    mode = state if state in ("sample", "count") else "exact"
+    bursar._bursar.start(bursar._bursar.create(ledger, False), mode=mode, seed=1, native=state == "native")
     if state == "scoped":
         scope = bursar._bursar.Scope("it").__enter__()
 result = globals()[case](int(count))

@@ -254,23 +254,24 @@ static int register_finish(PyObject *module) {
 }
 
 static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"path", "cap", "within", "follow", "domains", "mode", "interval", "seed", NULL};
+  static char *names[] = {"path", "cap", "within", "follow", "domains", "mode", "interval", "seed", "native", NULL};
   PyObject *given = NULL;
   unsigned long long cap = 0;
   unsigned int within = 1;
-  int follow = 0;
+  int follow = 0, native = 0;
   const char *domains = "python", *mode = "exact";
   unsigned int interval = 0; /* this and the seed are for tests */
   unsigned long long seed = 0;
   char wrong[BURSAR_DOMAINS_WORD];
   struct bursar_error error = {0};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$KIpssIK:start", names, PyUnicode_FSConverter, &given, &cap,
-                                   &within, &follow, &domains, &mode, &interval, &seed))
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$KIpssIKp:start", names, PyUnicode_FSConverter, &given, &cap,
+                                   &within, &follow, &domains, &mode, &interval, &seed, &native))
     return NULL;
   const char *path = PyBytes_AS_STRING(given);
   PyObject *result = NULL;
   struct bursar_boot boot = {.cap = cap,
                              .within = within,
+                             .native = native != 0,
                              .domains = bursar_domains_parse(domains, wrong),
                              .mode = bursar_domains_mode(mode),
                              .interval = interval,

@@ -57,10 +57,11 @@ def _open(
     follow: bool = False,
     domains: str = "python",
     mode: str = "exact",
+    native: bool = False,
 ) -> None:
     made = _bursar.create(path, force)
     try:
-        _bursar.start(made, cap=cap, within=within, follow=follow, domains=domains, mode=mode)
+        _bursar.start(made, cap=cap, within=within, follow=follow, domains=domains, mode=mode, native=native)
     except BaseException:
         os.unlink(made)  # nobody will write it
         raise
@@ -107,6 +108,7 @@ def start(
     temporary_within: int = 1,
     follow_fork: bool = False,
     domains: str = "python",
+    native: bool = False,
 ) -> None:
     """Open the books: from here on every block of the domains is accounted for.
 
@@ -123,6 +125,8 @@ def start(
         (with calloc, realloc and their kin), mmap; native is the last two, all is all.  Native ones are heard where
         modules call them by name, in those that are loaded and those that will be; what a program copied into a
         variable of its own before is not seen.
+    native: stacks have the C and C++ frames between Python's, on x86-64 with glibc 2.35 or later; elsewhere one line on
+        stderr says that they have not.  Names come when a report is made.
 
     Under `bursar run`, or where BURSAR in the environment has opened the books, this changes nothing; where another
     mode is asked for, it says so in one warning.  Blocks
@@ -142,14 +146,15 @@ def start(
             return
         if is_open():
             same = mode in (None, _bursar.status()["mode"])
-            if same and path is None and (cap, temporary_within, follow_fork, domains) == (0, 1, False, "python"):
+            asked = (cap, temporary_within, follow_fork, domains, native)
+            if same and path is None and asked == (0, 1, False, "python", False):
                 _state.owner = _STARTED
                 return
             if _state.owner == _STARTED or _state.borrowers:
                 where = _bursar.status()["path"]
                 raise RuntimeError(f"the books are open already, in {where}: call bursar.stop() first")
             _close()
-        _open(_STARTED, path, force, cap, temporary_within, follow_fork, domains, mode or "sample")
+        _open(_STARTED, path, force, cap, temporary_within, follow_fork, domains, mode or "sample", native)
 
 
 def stop() -> None:

@@ -166,8 +166,12 @@ unsigned bursar_dwarf_find(struct bursar_dwarf *dwarf, uint64_t address, struct 
   find_line(dwarf, there, &frames[0]);
   Dwarf_Die *unit = lib.dwfl_module_addrdie(dwarf->module, there, &bias);
   unsigned count = unit ? find_functions(unit, there - bias, frames, room) : 0;
-  if (count)
+  if (count) { /* debug information has no full name for a static function of C++ */
+    const char *name = frames[count - 1].function, *symbol = name && name[0] == '_' ? NULL : find_symbol(dwarf, there);
+    if (symbol && symbol[0] == '_' && symbol[1] == 'Z')
+      frames[count - 1].function = symbol;
     return count;
+  }
   frames[0].function = find_symbol(dwarf, there);
   return frames[0].function ? 1 : 0;
 }
