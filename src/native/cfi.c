@@ -359,7 +359,7 @@ static bool run(struct machine *m, struct cursor c, uintptr_t pc) {
   return true;
 }
 
-static bool fits(int64_t value, int64_t limit) { return value >= -limit && value < limit; }
+static bool fits(int64_t value, int64_t limit) { return value >= -limit && value < limit && value % 8 == 0; }
 
 static struct bursar_cfi_rule rule_of(const struct row *row) {
   struct bursar_cfi_rule rule = {.kind = BURSAR_CFI_NONE}, none = rule;
@@ -368,11 +368,10 @@ static struct bursar_cfi_rule rule_of(const struct row *row) {
   rule.cfa = (int32_t)row->offset;
   if (row->kind == BY_REGISTER && (row->reg == RSP || row->reg == RBP))
     rule.kind = row->reg == RSP ? BURSAR_CFI_SP : BURSAR_CFI_BP;
-  else if (row->kind == BY_MEMORY && row->reg == RBP && fits(row->add, INT8_MAX))
+  else if (row->kind == BY_MEMORY && row->reg == RBP && row->add == 0)
     rule.kind = BURSAR_CFI_AT_BP;
   else
     return none;
-  rule.add = rule.kind == BURSAR_CFI_AT_BP ? (int8_t)row->add : 0;
   bool near = fits(row->bp.offset, INT16_MAX);
   switch (row->bp.kind) {
     case SAME: rule.bp_kind = BURSAR_CFI_BP_SAME; break;

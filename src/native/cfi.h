@@ -15,7 +15,7 @@ enum bursar_cfi_kind {
   BURSAR_CFI_NONE = 0, /* no rule: the outermost frame, or one that cannot be unwound */
   BURSAR_CFI_SP,       /* sp + cfa */
   BURSAR_CFI_BP,       /* bp + cfa */
-  BURSAR_CFI_AT_BP,    /* what is at bp + cfa, + add: functions that align their stack */
+  BURSAR_CFI_AT_BP,    /* what is at bp + cfa: functions that align their stack */
   BURSAR_CFI_SIGNAL    /* the kernel's record of what a signal interrupted is at sp */
 };
 /* Where the caller's rbp is. */
@@ -27,10 +27,10 @@ enum bursar_cfi_bp {
 };
 
 struct bursar_cfi_rule {
-  int32_t cfa;
+  int32_t cfa; /* this and bp are whole words */
   int16_t bp;
-  int8_t add;
-  uint8_t kind : 4, bp_kind : 4;
+  uint8_t kind;
+  uint8_t bp_kind;
 };
 _Static_assert(sizeof(struct bursar_cfi_rule) == 8, "with an address it fills sixteen bytes");
 

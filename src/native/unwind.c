@@ -44,15 +44,15 @@ static struct bursar_cfi_rule rule_at(uintptr_t instruction) {
   return bursar_cfi_find(&module, instruction);
 }
 
-static __attribute__((noinline)) struct bursar_cfi_rule rule_learnt(struct known *known, uintptr_t pc) {
+static __attribute__((noinline)) const struct bursar_cfi_rule *rule_learnt(struct known *known, uintptr_t pc) {
   *known = (struct known){pc, rule_at(pc - 1)};
-  return known->rule;
+  return &known->rule;
 }
 
 /* Of a return address: the call is before it, and may be the last instruction of its function. */
-static inline struct bursar_cfi_rule rule_of(uintptr_t pc) {
+static inline const struct bursar_cfi_rule *rule_of(uintptr_t pc) {
   struct known *known = &rules[pc * 0x9E3779B97F4A7C15ull >> (64 - RULES_BITS)];
-  return LIKELY(known->pc == pc) ? known->rule : rule_learnt(known, pc);
+  return LIKELY(known->pc == pc) ? &known->rule : rule_learnt(known, pc);
 }
 
 /* --- memory -------------------------------------------------------------------------------------------------------------- */
@@ -113,30 +113,27 @@ static bool grow(struct bursar_unwind_stack *stack) {
 
 /* --- one step ------------------------------------------------------------------------------------------------------------ */
 
-/* A frame that was unwound just now, and what its caller's place depends on besides the return address. */
+/* A frame that was unwound just now. */
 struct fresh {
   struct bursar_unwind_at at;
   struct bursar_cfi_rule rule;
-  bool exact;
 };
+#define EXACT 0x80u /* in a rule's bp_kind: `at` is the instruction that was interrupted */
 
 /* Such frames, innermost first; used by one thread at a time. */
 static struct fresh *fresh;
 static uint32_t fresh_room;
 
-static bool push_fresh(uint32_t count, struct fresh frame) {
-  if (UNLIKELY(count == fresh_room)) {
-    uint32_t bigger = fresh_room ? fresh_room * 2 : ROOM_FIRST;
-    struct fresh *list = bigger > BURSAR_UNWIND_DEPTH_MAX ? NULL : bursar_pool_take(bigger * sizeof *list);
-    if (!list)
-      return false;
-    if (fresh_room)
-      memcpy(list, fresh, fresh_room * sizeof *list);
-    bursar_pool_give(fresh, fresh_room * sizeof *fresh);
-    fresh = list;
-    fresh_room = bigger;
-  }
-  fresh[count] = frame;
+static __attribute__((noinline)) bool grow_fresh(void) {
+  uint32_t bigger = fresh_room ? fresh_room * 2 : ROOM_FIRST;
+  struct fresh *list = bigger > BURSAR_UNWIND_DEPTH_MAX ? NULL : bursar_pool_take(bigger * sizeof *list);
+  if (!list)
+    return false;
+  if (fresh_room)
+    memcpy(list, fresh, fresh_room * sizeof *list);
+  bursar_pool_give(fresh, fresh_room * sizeof *fresh);
+  fresh = list;
+  fresh_room = bigger;
   return true;
 }
 
@@ -166,7 +163,6 @@ static inline uintptr_t end_of(struct bursar_unwind_stack *stack, const struct b
     case BURSAR_CFI_AT_BP:
       if (!read_word(stack, at->bp + (uintptr_t)(intptr_t)rule.cfa, &end))
         return 0;
-      end += (uintptr_t)(intptr_t)rule.add;
       break;
     default: return 0;
   }
@@ -178,7 +174,10 @@ static inline uintptr_t bp_place(const struct bursar_unwind_at *at, uintptr_t en
 }
 
 /* From a frame to its caller.  False: the stack ends here. */
-static inline bool step(struct bursar_unwind_stack *stack, struct bursar_unwind_at *at, struct bursar_cfi_rule rule) {
+static __attribute__((noinline)) bool step_slowly(struct bursar_unwind_stack *stack, struct bursar_unwind_at *at,
+                                                  struct bursar_cfi_rule rule) {
+  if (rule.kind == BURSAR_CFI_SIGNAL)
+    return step_over_signal(stack, at);
   struct bursar_unwind_at next = {.bp = at->bp};
   next.sp = end_of(stack, at, rule);
   if (UNLIKELY(!next.sp) || !read_word(stack, next.sp - sizeof(uintptr_t), &next.pc) || next.pc < PAGE)
@@ -191,6 +190,29 @@ static inline bool step(struct bursar_unwind_stack *stack, struct bursar_unwind_
   }
   *at = next;
   return true;
+}
+
+/* The same for what nearly all frames are: their size is known, and that memory has been read before. */
+static inline bool step(struct bursar_unwind_stack *stack, struct bursar_unwind_at *at,
+                        const struct bursar_cfi_rule *rule) {
+  uintptr_t end = (rule->kind == BURSAR_CFI_SP ? at->sp : at->bp) + (uintptr_t)(intptr_t)rule->cfa;
+  uintptr_t place = end - sizeof(uintptr_t), known = stack->high - at->sp;
+  if (UNLIKELY((unsigned)rule->kind - BURSAR_CFI_SP > BURSAR_CFI_BP - BURSAR_CFI_SP ||
+               rule->bp_kind > BURSAR_CFI_BP_BELOW_END || place - at->sp >= known || place & 7)) {
+    struct bursar_unwind_at slow = *at; /* whose address may be taken, so that this one's need not be */
+    bool good = step_slowly(stack, &slow, *rule);
+    *at = slow;
+    return good;
+  }
+  if (rule->bp_kind == BURSAR_CFI_BP_BELOW_END) {
+    uintptr_t saved = end + (uintptr_t)(intptr_t)rule->bp;
+    if (UNLIKELY(saved - at->sp >= known))
+      return false;
+    at->bp = *(const uintptr_t *)saved;
+  }
+  at->pc = *(const uintptr_t *)place;
+  at->sp = end;
+  return LIKELY(at->pc >= PAGE);
 }
 
 /* --- the whole stack ----------------------------------------------------------------------------------------------------- */
@@ -214,28 +236,48 @@ static inline bool still_there(const struct bursar_unwind_stack *stack, uint32_t
   return true;
 }
 
+/* Frame k has this stack pointer: is it this one, and right?  Else none from *wrong on is. */
+static inline bool met(const struct bursar_unwind_stack *stack, uint32_t k, const struct bursar_unwind_at *at,
+                       uint32_t *wrong) {
+  const struct bursar_unwind_frame *frame = &stack->frames[k];
+  return frame->at.pc == at->pc && !frame->exact && (!frame->needs_bp || frame->at.bp == at->bp) &&
+         still_there(stack, k, wrong);
+}
+
 /* Walks outward until a frame that is known and right.  Returns how many frames are kept; *count is that of fresh ones. */
 static inline uint32_t walk(struct bursar_unwind_stack *stack, struct bursar_unwind_at at, uintptr_t limit,
                             uint32_t *count) {
   const struct bursar_unwind_frame *frames = stack->frames;
   uint32_t known = stack->count, n = 0; /* frames below `known` may still be met */
+  uintptr_t near = known ? frames[known - 1].at.sp : UINTPTR_MAX;
+  struct bursar_cfi_rule interrupted;
   bool exact = false;
   for (;;) {
-    while (known && frames[known - 1].at.sp < at.sp)
-      known--;
-    if (known && frames[known - 1].at.sp == at.sp && frames[known - 1].at.pc == at.pc && !exact &&
-        (!frames[known - 1].needs_bp || frames[known - 1].at.bp == at.bp)) {
-      uint32_t wrong = 0;
-      if (LIKELY(still_there(stack, known - 1, &wrong)))
-        break;
-      known = wrong;
+    if (UNLIKELY(at.sp >= near)) {
+      while (known && frames[known - 1].at.sp < at.sp)
+        known--;
+      if (known && frames[known - 1].at.sp == at.sp) {
+        uint32_t wrong = known - 1;
+        if (LIKELY(!exact && met(stack, known - 1, &at, &wrong)))
+          break;
+        known = wrong;
+      }
+      near = known ? frames[known - 1].at.sp : UINTPTR_MAX;
     }
-    struct bursar_cfi_rule rule = UNLIKELY(exact) ? rule_at(at.pc) : rule_of(at.pc);
-    if (!push_fresh(n, (struct fresh){at, rule, exact}))
+    const struct bursar_cfi_rule *rule = &interrupted;
+    if (UNLIKELY(exact))
+      interrupted = rule_at(at.pc);
+    else
+      rule = rule_of(at.pc);
+    if (UNLIKELY(n == fresh_room) && !grow_fresh())
       goto end;
+    fresh[n].at = at;
+    memcpy(&fresh[n].rule, rule, sizeof *rule);
+    if (UNLIKELY(exact))
+      fresh[n].rule.bp_kind |= EXACT;
     n++;
-    exact = rule.kind == BURSAR_CFI_SIGNAL;
-    if (!(exact ? step_over_signal(stack, &at) : step(stack, &at, rule)) || (at.sp > limit && !stack->odd))
+    exact = rule->kind == BURSAR_CFI_SIGNAL;
+    if (!step(stack, &at, rule) || (UNLIKELY(at.sp > limit) && !stack->odd))
       goto end;
   }
   *count = n;
@@ -250,32 +292,36 @@ static void add_check(struct bursar_unwind_stack *stack, uintptr_t address, uint
   stack->checks[stack->check_count++] = (struct bursar_unwind_check){address, value};
 }
 
+/* A frame that rbp matters to, or whose caller it does: what its unwinding read besides the return address is kept. */
+static __attribute__((noinline)) bool note_bp(struct bursar_unwind_stack *stack, const struct fresh *from,
+                                              const struct bursar_unwind_frame *caller) {
+  struct bursar_cfi_rule rule = from->rule;
+  const bool above_needs = caller && caller->needs_bp;
+  rule.bp_kind &= (uint8_t)~EXACT;
+  if (above_needs && rule.bp_kind != BURSAR_CFI_BP_SAME && rule.bp_kind != BURSAR_CFI_BP_LOST)
+    add_check(stack, bp_place(&from->at, caller->at.sp, rule), caller->at.bp);
+  if (caller && rule.kind == BURSAR_CFI_AT_BP)
+    add_check(stack, from->at.bp + (uintptr_t)(intptr_t)rule.cfa, caller->at.sp);
+  return rule.kind == BURSAR_CFI_BP || rule.kind == BURSAR_CFI_AT_BP || rule.bp_kind == BURSAR_CFI_BP_AT_BP ||
+         (above_needs && rule.bp_kind == BURSAR_CFI_BP_SAME);
+}
+
 /* Puts the fresh frames on top of the kept ones, outermost first. */
 static inline void put(struct bursar_unwind_stack *stack, uint32_t count) {
-  const struct bursar_unwind_frame *caller = stack->count ? &stack->frames[stack->count - 1] : NULL;
-  for (uint32_t i = count; i-- > 0;) {
-    if (UNLIKELY(stack->count == stack->room)) {
-      if (!grow(stack))
-        return;
-      caller = stack->count ? &stack->frames[stack->count - 1] : NULL;
-    }
-    const struct fresh *from = &fresh[i];
-    struct bursar_cfi_rule rule = from->rule;
-    bool above_needs = caller && caller->needs_bp;
-    struct bursar_unwind_frame *frame = &stack->frames[stack->count++];
-    if (UNLIKELY(above_needs && rule.bp_kind != BURSAR_CFI_BP_SAME && rule.bp_kind != BURSAR_CFI_BP_LOST))
-      add_check(stack, bp_place(&from->at, caller->at.sp, rule), caller->at.bp);
-    if (UNLIKELY(caller && rule.kind == BURSAR_CFI_AT_BP))
-      add_check(stack, from->at.bp + (uintptr_t)(intptr_t)rule.cfa, caller->at.sp - (uintptr_t)(intptr_t)rule.add);
-    *frame = (struct bursar_unwind_frame){
-        .at = from->at,
-        .checks = stack->check_count,
-        .needs_bp = rule.kind == BURSAR_CFI_BP || rule.kind == BURSAR_CFI_AT_BP ||
-                    rule.bp_kind == BURSAR_CFI_BP_AT_BP || (above_needs && rule.bp_kind == BURSAR_CFI_BP_SAME),
-        .exact = from->exact,
-    };
-    caller = frame;
+  while (UNLIKELY(stack->count + count > stack->room))
+    if (!grow(stack))
+      return;
+  struct bursar_unwind_frame *frame = &stack->frames[stack->count];
+  bool needs_bp = stack->count && frame[-1].needs_bp;
+  for (const struct fresh *from = fresh + count; from-- > fresh; frame++) {
+    if (UNLIKELY(needs_bp || from->rule.kind != BURSAR_CFI_SP))
+      needs_bp = note_bp(stack, from, frame > stack->frames ? frame - 1 : NULL);
+    frame->at = from->at;
+    frame->checks = stack->check_count;
+    frame->needs_bp = needs_bp;
+    frame->exact = from->rule.bp_kind & EXACT;
   }
+  stack->count += count;
 }
 
 static void forget(struct bursar_unwind_stack *stack) { stack->count = stack->check_count = 0; }

@@ -203,6 +203,8 @@ static uint64_t code_file(const struct page *page, uint32_t i) {
   return string_index(page, page->model->codes[i].file);
 }
 
+static uint64_t code_native(const struct page *page, uint32_t i) { return page->model->codes[i].native; }
+
 static uint64_t node_parent(const struct page *page, uint32_t i) {
   return bursar_model_is_root(i) ? 0 : i - page->node_of[page->model->nodes[page->node_at[i]].parent];
 }
@@ -254,6 +256,7 @@ static void write_codes(struct page *page) {
   bursar_buffer_format(&page->out, ",\n\"codes\":{\"count\":%" PRIu32, count);
   write_column(page, "name", count, code_name);
   write_column(page, "file", count, code_file);
+  write_column(page, "native", count, code_native);
   bursar_buffer_char(&page->out, '}');
 }
 

@@ -45,6 +45,7 @@ struct bursar_model_code {
   uint32_t function_id; /* a small number, the same for the same text: below name_count */
   uint32_t file_id;     /* from the same numbers */
   uint32_t first_line;
+  bool native;
 };
 
 /* Standard errors of estimates: 0 where a figure is exact, NAN where its error is not known. */

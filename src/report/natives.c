@@ -206,7 +206,7 @@ static bool make_codes(struct resolving *r) {
   }
   uint32_t first = model->code_count;
   for (uint32_t i = 0; good && i < r->frame_count; i++) {
-    struct bursar_model_code code = {.function = r->frames[i].function, .file = r->frames[i].file};
+    struct bursar_model_code code = {.function = r->frames[i].function, .file = r->frames[i].file, .native = true};
     code.function_id = bursar_index_of_text(&names, code.function);
     code.file_id = bursar_index_of_text(&names, code.file);
     r->codes[i] = first + bursar_index_of(&seen, code.function_id, code.file_id);

@@ -71,11 +71,30 @@ static demangler *find_demangler(void) {
   return found;
 }
 
-static struct bursar_text demangled(struct bursar_symbols *symbols, const char *name) {
+/* Compilers make several of one function (`f.constprop.0`, `f.cold`): it is called by its own name.  Where it ends. */
+static size_t own_length(const char *name) {
+  static const char *const kinds[] = {".cold", ".constprop.", ".isra.", ".lto_priv.", ".part."};
+  size_t length = strlen(name);
+  for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    const char *kind = strstr(name, kinds[i]);
+    if (kind && kind != name && (size_t)(kind - name) < length)
+      length = (size_t)(kind - name);
+  }
+  return length;
+}
+
+static struct bursar_text demangled(struct bursar_symbols *symbols, const char *given) {
   int status = -1;
+  struct bursar_text whole = keep(symbols, "", "", given);
+  char *name = whole.bytes ? symbols->pieces->text : NULL;
+  if (!name)
+    return whole;
+  name[own_length(name)] = 0;
   demangler *demangle = name[0] == '_' && name[1] == 'Z' ? find_demangler() : NULL;
   char *text = demangle ? demangle(name, NULL, NULL, &status) : NULL;
-  struct bursar_text kept = keep(symbols, "", "", status == 0 && text ? text : name);
+  struct bursar_text kept = {name, (uint32_t)(strlen(name) < TEXT_MAX ? strlen(name) : TEXT_MAX)};
+  if (status == 0 && text)
+    kept = keep(symbols, "", "", text);
   free(text);
   return kept;
 }

@@ -168,26 +168,33 @@ static bool is_import_step(const struct bursar_model *model, uint32_t node) {
   return file.bytes && file.length >= sizeof start - 1 && memcmp(file.bytes, start, sizeof start - 1) == 0;
 }
 
-/* The frame above, past the machinery; NONE where there is no other. */
+/* What stands between two frames that a reader looks for: the table leaves it out, the tree and the page do not. */
+static bool is_between(const struct bursar_model *model, uint32_t node) {
+  return model->nodes[node].native || is_import_step(model, node);
+}
+
+/* The frame above, past what is between; NONE where there is no other. */
 static uint32_t caller_of(const struct bursar_model *model, uint32_t node, bool *skipped) {
   *skipped = false;
   do {
     node = bursar_model_is_root(node) ? node : model->nodes[node].parent;
     if (bursar_model_is_root(node))
       return BURSAR_READER_NONE;
-    *skipped = *skipped || is_import_step(model, node);
-  } while (is_import_step(model, node));
+    *skipped = *skipped || is_between(model, node);
+  } while (is_between(model, node));
   return node;
 }
 
-/* What the machinery allocates is told by who imported: "_compile_bytecode ← … ← shop.py:3". */
-static size_t print_import(const struct bursar_view *view, uint32_t node, uint32_t importer, size_t columns) {
-  size_t arrows = 7, room = (columns - arrows) * 2 / 5;
+/* What the machinery allocates is told by who imported: "_compile_bytecode ← … ← shop.py:3"; what native code does, by the
+ * line of Python that called it. */
+static size_t print_between(const struct bursar_view *view, uint32_t node, uint32_t caller, bool straight,
+                            size_t columns) {
+  size_t arrows = straight ? 3 : 7, room = (columns - arrows) * (view->model->nodes[node].native ? 3 : 2) / 5;
   bursar_view_style(view, BURSAR_STYLE_BOLD);
   size_t taken = bursar_escape_terminal_cut(view->out, bursar_model_function(view->model, node), room);
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
-  bursar_buffer_text(view->out, " " LEFT_ARROW " " ELLIPSIS " " LEFT_ARROW " ");
-  return taken + arrows + bursar_view_line(view, importer, columns - taken - arrows);
+  bursar_buffer_text(view->out, straight ? " " LEFT_ARROW " " : " " LEFT_ARROW " " ELLIPSIS " " LEFT_ARROW " ");
+  return taken + arrows + bursar_view_line(view, caller, columns - taken - arrows);
 }
 
 void bursar_view_stack(const struct bursar_view *view, uint32_t node, size_t columns) {
@@ -195,8 +202,8 @@ void bursar_view_stack(const struct bursar_view *view, uint32_t node, size_t col
   bool skipped;
   uint32_t caller = caller_of(model, node, &skipped);
   size_t taken;
-  if (is_import_step(model, node) && caller != BURSAR_READER_NONE && columns >= 32) {
-    taken = print_import(view, node, caller, columns);
+  if (is_between(model, node) && caller != BURSAR_READER_NONE && columns >= 32) {
+    taken = print_between(view, node, caller, model->nodes[node].native && !skipped, columns);
     node = caller;
   } else {
     taken = bursar_view_place(view, node, columns);

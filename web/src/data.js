@@ -87,13 +87,14 @@ function openBooks(text) {
     count: codeCount,
     name: unpack(raw.codes.name, codeCount, { into: Uint32Array }),
     file: unpack(raw.codes.file, codeCount, { into: Uint32Array }),
+    native: unpack(raw.codes.native, codeCount, { into: Uint8Array }),
     kind: new Uint8Array(codeCount),
     shade: new Uint8Array(codeCount),
     hidden: new Uint8Array(codeCount), // may be left out of the flamegraph
   };
   for (let i = 0; i < codeCount; i++) {
     const file = strings[codes.file[i]];
-    codes.kind[i] = kindOf(file, mainFile);
+    codes.kind[i] = codes.native[i] ? KIND.LIBRARY : kindOf(file, mainFile); // C's is never the reader's own line
     codes.hidden[i] = IMPORT_STEPS.test(file) ? 1 : 0;
     const unit = codes.kind[i] === KIND.OWN ? file : shortPath(file, mainFolder).split(/[\\/]/)[0];
     let hash = 7;

@@ -12,6 +12,11 @@ function stackText(tree, node) {
     .join("\n");
 }
 
+/** Beside the name of a frame of C or C++. */
+function nativeMark(tree, node) {
+  return tree.native(node) ? make("span", { class: "native" }, " native") : "";
+}
+
 function drawStack(list, tree, node) {
   const frames = tree.stack(node);
   const shown = frames.length <= STACK_SHOWN ? frames : [...frames.slice(0, STACK_SHOWN - 20), null, ...frames.slice(-20)];
@@ -24,7 +29,7 @@ function drawStack(list, tree, node) {
       return make(
         "li",
         { class: KIND_CSS[tree.kind(frame)] },
-        make("span", { class: "name" }, shorten(tree.name(frame), 300)),
+        make("span", { class: "name" }, shorten(tree.name(frame), 300), nativeMark(tree, frame)),
         place === "" ? "" : make("span", { class: "place", title: shorten(tree.fullPlace(frame), 400) }, shorten(place, 300)),
       );
     }),

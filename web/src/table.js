@@ -201,7 +201,7 @@ class Table {
       "th",
       { scope: "row", class: "where" },
       make("span", { class: `dot ${KIND_CSS[tree.kind(row.node)]}`, "aria-hidden": "true" }),
-      make("span", { class: "name", title: shorten(tree.fullPlace(row.node) || title, 400) }, title),
+      make("span", { class: "name", title: shorten(tree.fullPlace(row.node) || title, 400) }, title, nativeMark(tree, row.node)),
       make("span", { class: "place" }, ...placeParts(place, via, many)),
     );
     const cells = COLUMNS.map(({ key, show }) => {

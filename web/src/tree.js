@@ -43,6 +43,11 @@ class Tree {
     return code < 0 ? KIND.ROOT : this.codes.kind[code];
   }
 
+  native(node) {
+    const code = this.code[node];
+    return code >= 0 && this.codes.native[code] === 1;
+  }
+
   shade(node) {
     const code = this.code[node];
     return code < 0 ? 0 : this.codes.shade[code];
