@@ -218,11 +218,13 @@ static inline PyThreadState *bursar_thread_detached(void) {
 #if PY_VERSION_HEX < 0x030b0000
 typedef CFrame bursar_loop;
   #define BURSAR_LOOP_RUNS_ONE 1
+static inline const bursar_frame *bursar_loop_frame(const bursar_loop *loop) { return NULL; }
 static inline bool bursar_frame_enters(const bursar_frame *frame) { return true; }
 static inline bool bursar_loop_runs(const bursar_loop *loop, const bursar_frame *innermost) { return true; }
 #elif PY_VERSION_HEX < 0x030c0000
 typedef _PyCFrame bursar_loop;
   #define BURSAR_LOOP_RUNS_ONE 0
+static inline const bursar_frame *bursar_loop_frame(const bursar_loop *loop) { return loop->current_frame; }
 static inline bool bursar_frame_enters(const bursar_frame *frame) { return frame->is_entry; }
 static inline bool bursar_loop_runs(const bursar_loop *loop, const bursar_frame *innermost) {
   return loop->current_frame == innermost;
@@ -248,6 +250,16 @@ static inline uintptr_t bursar_loop_place(const PyThreadState *thread, const bur
   *loop = at->previous;
   return (uintptr_t)at;
 }
+/* The next loop further out, NULL where there is none; *frame is the innermost one that it runs. */
+static inline const bursar_loop *bursar_loop_outer(const PyThreadState *thread, const bursar_loop *loop,
+                                                   const bursar_frame **frame) {
+  const bursar_loop *outer = loop && loop != &thread->root_cframe ? loop->previous : NULL;
+  if (!outer || outer == &thread->root_cframe)
+    return NULL;
+  *frame = bursar_loop_frame(outer);
+  return outer;
+}
+  #define BURSAR_LOOPS_ARE_LISTED 1 /* apart from the frames */
 /* ... and of the outermost one that there is. */
 static inline uintptr_t bursar_loop_outermost(const PyThreadState *thread, const bursar_frame *outermost) {
   const bursar_loop *at = thread->cframe;
@@ -267,7 +279,12 @@ static inline bool bursar_frame_enters(const bursar_frame *frame) {
   return frame->owner == FRAME_OWNED_BY_INTERPRETER || frame->owner == FRAME_OWNED_BY_CSTACK;
 }
   #endif
+  #define BURSAR_LOOPS_ARE_LISTED 0
 static inline const bursar_loop *bursar_loop_innermost(const PyThreadState *thread) { return NULL; }
+static inline const bursar_loop *bursar_loop_outer(const PyThreadState *thread, const bursar_loop *loop,
+                                                   const bursar_frame **frame) {
+  return NULL;
+}
 static inline uintptr_t bursar_loop_place(const PyThreadState *thread, const bursar_loop **loop,
                                           const bursar_frame *innermost, const bursar_frame *outermost) {
   return bursar_frame_enters(outermost) ? (uintptr_t)outermost : BURSAR_NO_LOOP;

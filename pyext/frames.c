@@ -337,20 +337,21 @@ static bool update_woven(const PyThreadState *thread) {
   return good;
 }
 
-struct bursar_frames *bursar_frames_now(bool *ours) {
+struct bursar_frames *bursar_frames_now(bool *ours, bool *changed) {
   const PyThreadState *thread = bursar_thread();
   *ours = true;
+  *changed = false;
   if (BURSAR_UNLIKELY(!woven || woven->hot.thread != thread)) {
     *ours = thread && (BURSAR_ONE_GIL || bursar_holds_main_gil());
     struct stack *stack = *ours ? switch_to(thread) : NULL;
     if (!stack)
       return NULL;
     woven = stack;
-  }
-  if (BURSAR_LIKELY(bursar_frames_follow_in(&woven->hot, thread)) ||
-      bursar_frames_follow_near_in(&woven->hot, thread) || update_woven(thread))
+  } else if (BURSAR_LIKELY(bursar_frames_follow_in(&woven->hot, thread))) {
     return &woven->hot;
-  return NULL;
+  }
+  *changed = true;
+  return bursar_frames_follow_near_in(&woven->hot, thread) || update_woven(thread) ? &woven->hot : NULL;
 }
 
 uint32_t bursar_frames_tag(unsigned domain) {

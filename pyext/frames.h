@@ -222,7 +222,8 @@ void bursar_frames_moved(void);
 /* Stacks have native frames too (weave.h).  Set before the start of books, and not while they are open.  Then nothing is ever
  * at hand, so that all fast halves fail and bursar_frames_tag asks weave.h; nodes are not the ledger's but weave.h's paths. */
 extern bool bursar_frames_woven;
-/* The frames of the thread that runs now.  NULL: they are not known; not those of the main GIL's holder, if *ours is false. */
-struct bursar_frames *bursar_frames_now(bool *ours);
+/* The frames of the thread that runs now; whether they may be others than the last time, but for the place in the innermost.
+ * NULL: they are not known; not those of the main GIL's holder, if *ours is false. */
+struct bursar_frames *bursar_frames_now(bool *ours, bool *changed);
 
 #endif

@@ -24,6 +24,7 @@ enum { OURS = 1, INTERPRETER = 2 };
 struct bursar_weave {
   const PyThreadState *thread;
   struct bursar_unwind_stack stack;
+  uint32_t shares; /* of the frames as they were */
 };
 
 static struct bursar_paths python_paths, native_paths;
@@ -290,16 +291,36 @@ static __attribute__((noinline)) uint32_t weave(const struct bursar_frames *fram
   return key.tag;
 }
 
+static inline uint32_t shares_with(uint32_t hash, uint32_t entered) { return (hash + entered) * 0x9E3779B1u; }
+
+static __attribute__((noinline)) uint32_t shares_by_frame(const struct bursar_frames *frames) {
+  uint32_t hash = 0;
+  for (uint32_t at = frames->depth; at > 1; at--)
+    if (bursar_frame_enters(frames->seen[at].frame))
+      hash = shares_with(hash, at);
+  return hash;
+}
+
 /* How the calls of the loop share the frames among them.  The same frames and the same native functions may be shared in two
  * ways: a calls b through C and b calls c, or a calls b and b calls c through C. */
-static inline uint32_t shares(const struct bursar_frames *frames) {
-  uint64_t hash = 0;
+static inline uint32_t shares(struct bursar_weave *weave, const struct bursar_frames *frames, bool changed) {
   if (BURSAR_LOOP_RUNS_ONE)
     return 0;
-  for (uint32_t at = 2; at <= frames->depth; at++)
-    if (BURSAR_UNLIKELY(bursar_frame_enters(frames->seen[at].frame)))
-      hash = (hash + at) * 0x9E3779B97F4A7C15ull;
-  return (uint32_t)(hash >> 32);
+  if (!BURSAR_LOOPS_ARE_LISTED) { /* but among the frames, which are what they were */
+    if (BURSAR_UNLIKELY(changed))
+      weave->shares = shares_by_frame(frames);
+    return weave->shares;
+  }
+  uint32_t hash = 0;
+  const bursar_frame *frame;
+  const bursar_loop *loop = bursar_loop_innermost(frames->thread);
+  while ((loop = bursar_loop_outer(frames->thread, loop, &frame)) != NULL) {
+    uint32_t at = frame ? frames->fingers[bursar_frames_finger(frame)] : 0;
+    if (BURSAR_UNLIKELY(!at || at >= frames->depth || frames->seen[at].frame != frame))
+      return shares_by_frame(frames);
+    hash = shares_with(hash, at + 1);
+  }
+  return hash;
 }
 
 static struct bursar_weave *weave_of(struct bursar_frames *frames) {
@@ -329,10 +350,10 @@ static __attribute__((noinline)) void forget_what_is_gone(void) {
 
 __attribute__((noinline)) uint32_t bursar_weave_tag(unsigned domain) {
   const struct bursar_unwind_at from = BURSAR_UNWIND_CALLER();
-  bool is_ours;
+  bool is_ours, changed;
   if (BURSAR_UNLIKELY(known_generation != bursar_unwind_generation()))
     forget_what_is_gone();
-  struct bursar_frames *frames = bursar_frames_now(&is_ours);
+  struct bursar_frames *frames = bursar_frames_now(&is_ours, &changed);
   struct bursar_weave *weave_at_hand = frames ? weave_of(frames) : NULL;
   if (BURSAR_UNLIKELY(!weave_at_hand))
     return is_ours ? bursar_stacks_site(BURSAR_NODE_UNKNOWN, domain) : 0;
@@ -346,7 +367,7 @@ __attribute__((noinline)) uint32_t bursar_weave_tag(unsigned domain) {
     top--;
   struct memo key = {.python = frames->nodes[frames->depth],
                      .native = top ? stack->frames[top - 1].path : 0,
-                     .where = shares(frames) << 3 | domain};
+                     .where = shares(weave_at_hand, frames, changed) << 3 | domain};
   uint32_t tag = memo_tag(key);
   return BURSAR_LIKELY(tag) ? tag : weave(frames, stack, top, key, domain);
 }

@@ -1,7 +1,7 @@
 #include "report/diff.h"
-#include "report/natives.h"
 #include "base/size.h"
 #include "cli/cli.h"
+#include "report/natives.h"
 #include "report/output.h"
 
 #include <signal.h>

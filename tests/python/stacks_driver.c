@@ -83,9 +83,7 @@ int through(void *function) {
 
 /* In a signal handler, on the stack that was interrupted. */
 static void *handled;
-APART static void handler(int number) {
-  handled = innermost(4321 + (size_t)(number - SIGUSR1)); /* @handler */
-}
+APART static void handler(int number) { handled = innermost(4321 + (size_t)(number - SIGUSR1)); /* @handler */ }
 
 APART static void interrupted(void) {
   (void)raise(SIGUSR1);

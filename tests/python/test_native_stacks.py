@@ -1,4 +1,4 @@
-"""Native frames among Python's: the order is known, as are the functions, and the lines where there is debug information."""
+"""Native frames among Python's: the order is known, as are the functions, and lines where debug information is."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def compiler(*names: str) -> list[str]:
 
 @pytest.fixture
 def keep(bursar: Run, facts: Facts, ledger: Path, tmp_path: Path) -> Keep:
-    """As in books.py, where the reader may have something to say: libffi and others have names for few of their functions."""
+    """As in books.py, where the reader may have something to say: libffi has names for few of its functions."""
 
     def run(text: str, *options: str, **more: Any) -> Books:
         path = tmp_path / "program.py"
@@ -264,7 +264,8 @@ def test_recursion_generators_coroutines_and_threads(keep: Keep, driver: Path) -
 
 
 def test_in_a_signal_handler(keep: Keep, driver: Path) -> None:
-    books = keep(head(driver) + "def caller():\n    return [in_a_handler() for i in range(3)]\nkept = caller()\n", "--native")
+    text = "def caller():\n    return [in_a_handler() for i in range(3)]\nkept = caller()\n"
+    books = keep(head(driver) + text, "--native")
     frames = [frame for frame in known(books, one_of_size(books, 4321)) if frame[1] != "<listcomp>"]
     assert frames == [
         ("C", "innermost"), ("C", "handler"), ("C", "interrupted"), ("C", "in_a_handler"), ("py", "caller"),
@@ -287,7 +288,8 @@ def test_c_plus_plus_names_are_readable(keep: Keep, build: Build) -> None:
     )  # fmt: skip
     stack = one_of_size(books, 800_024, "malloc")
     names = [frame["function"] for frame in stack if frame["file"] == str(HERE / "stacks_driver.cpp")]
-    assert names == ["shop::Shelf<double>::put(unsigned long)", "shop::fill(shop::Shelf<double>&, unsigned long)", "stock"]
+    shelf = "shop::Shelf<double>"
+    assert names == [f"{shelf}::put(unsigned long)", f"shop::fill({shelf}&, unsigned long)", "stock"]
     assert stack[0]["function"] == "operator new(unsigned long)"
 
 
@@ -320,7 +322,8 @@ def test_a_library_that_was_replaced_has_no_names(
     shutil.copy(build("-O1", "-g"), library)
     later = Books(books.text, books.path, books.done, facts(ledger))
     assert [note for note in later.facts["notes"] if "driver.so is another build" in note]
-    assert [frame["function"].partition("+")[0] for frame in of_module(one_of_size(later, 1234), library)] == ["driver.so"] * 3
+    frames = list(of_module(one_of_size(later, 1234), library))
+    assert [frame["function"].partition("+")[0] for frame in frames] == ["driver.so"] * 3
     library.unlink()
     gone = facts(ledger)
     assert [note for note in gone["notes"] if "driver.so cannot be read" in note]
@@ -378,8 +381,9 @@ def test_without_native_there_are_none(keep: Keep, driver: Path) -> None:
     assert not [frame for site in books.facts["sites"] for frame in site["stack"] if frame["native"]]
 
 
-def test_from_within_a_program(keep: Keep, execute: Run, python: str, driver: Path, facts: Facts, tmp_path: Path) -> None:
-    program = head(driver) + "import bursar\nbursar.start(output='here.bursar', native=True)\nkept = chain(1234)\nbursar.stop()\n"
+def test_from_within_a_program(execute: Run, python: str, driver: Path, facts: Facts, tmp_path: Path) -> None:
+    start = "import bursar\nbursar.start(output='here.bursar', native=True)\n"
+    program = head(driver) + start + "kept = chain(1234)\nbursar.stop()\n"
     path = tmp_path / "program.py"
     path.write_text(program)
     done = execute(python, path)

@@ -101,8 +101,9 @@ static void test_own_tables(const char *path) {
 static void test_others(const char *path, const char *other) {
   struct bursar_symbols *symbols = NULL;
   struct place place = find(path, "sample_here");
-  OK(bursar_symbols_open(other, text_of(place.build_id), &symbols) == BURSAR_SYMBOLS_REPLACED, "another build is "
-                                                                                               "known");
+  OK(bursar_symbols_open(other, text_of(place.build_id), &symbols) == BURSAR_SYMBOLS_REPLACED,
+     "another build is "
+     "known");
   OK(bursar_symbols_open("/nowhere/at/all.so", text_of(""), &symbols) == BURSAR_SYMBOLS_ABSENT, "so is no file");
   OK(bursar_symbols_open("/dev/null", text_of(""), &symbols) == BURSAR_SYMBOLS_ABSENT, "and a device");
   OK(bursar_symbols_open(__FILE__, text_of(""), &symbols) == BURSAR_SYMBOLS_ABSENT, "and a text");
