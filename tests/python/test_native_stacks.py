@@ -293,7 +293,7 @@ def test_c_plus_plus_names_are_readable(keep: Keep, build: Build) -> None:
     assert stack[0]["function"] == "operator new(unsigned long)"
 
 
-# --- what is known of modules that tell less --------------------------------------------------------------------------------
+# --- what is known of modules that tell less ---
 
 
 def of_module(stack: list[dict[str, Any]], library: Path) -> Iterator[dict[str, Any]]:
@@ -344,11 +344,11 @@ def test_separate_debug_information(keep: Keep, build: Build, tmp_path: Path) ->
     }
 
 
-# --- what moves under it ------------------------------------------------------------------------------------------------------
+# --- what moves under it ---
 
 
 def test_another_library_where_one_was(keep: Keep, build: Build) -> None:
-    """Unloaded and another loaded at the same address: neither its frames' sizes nor its names are those of the first."""
+    """Unloaded, and another loaded at the same address: neither frame sizes nor names are those of the first."""
     first = build("-O2", "-g", "-fomit-frame-pointer", name="first.so")
     second = build("-O0", "-g", name="second.so")
     books = keep(
