@@ -5,8 +5,8 @@
 #include "account/fold.h"
 #include "account/lock.h"
 #include "account/stacks.h"
-#include "base/pool.h"
 #include "anywhere.h"
+#include "base/pool.h"
 #include "codes.h"
 #include "weave.h"
 

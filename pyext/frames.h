@@ -35,7 +35,7 @@ struct bursar_frames {
 
 /* Where a step from a caller's node leads: a direct-mapped cache of the trie, by place in the code. */
 struct bursar_step { /* written under the lock */
-  uintptr_t place; /* 0: empty */
+  uintptr_t place;   /* 0: empty */
   uint32_t parent;
   uint32_t node;
   uint32_t tags[BURSAR_DOMAINS_PYTHON];

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "account/lock.h"
 #include "base/pool.h"
 
 #define ROOM_FIRST 1024u
@@ -20,7 +21,7 @@ static void take(struct bursar_paths *paths, uint32_t number) {
   paths->slots[at] = number;
 }
 
-static bool grow(struct bursar_paths *paths) {
+static bool grow_locked(struct bursar_paths *paths) {
   struct bursar_paths old = *paths;
   uint32_t bigger = old.room ? old.room * 2 : ROOM_FIRST;
   if (bigger > ROOM_MAX)
@@ -42,6 +43,14 @@ static bool grow(struct bursar_paths *paths) {
   return true;
 }
 
+/* Threads without the GIL take from the pool too. */
+static __attribute__((noinline)) bool grow(struct bursar_paths *paths) {
+  bursar_lock_take();
+  bool grown = grow_locked(paths);
+  bursar_lock_give();
+  return grown;
+}
+
 uint32_t bursar_paths_of(struct bursar_paths *paths, uint32_t parent, uint64_t key, bool *fresh) {
   *fresh = false;
   if (paths->room)
@@ -59,7 +68,9 @@ uint32_t bursar_paths_of(struct bursar_paths *paths, uint32_t parent, uint64_t k
 }
 
 void bursar_paths_clear(struct bursar_paths *paths) {
+  bursar_lock_take();
   bursar_pool_give(paths->items, paths->room * sizeof *paths->items);
   bursar_pool_give(paths->slots, 2 * paths->room * sizeof *paths->slots);
+  bursar_lock_give();
   memset(paths, 0, sizeof *paths);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "account/lock.h"
 #include "account/stacks.h"
 #include "base/pool.h"
 #include "frames.h"
@@ -79,8 +80,10 @@ static uint32_t code_of(const struct bursar_module_found *module) {
   if (known->from != module->from) {
     char id[129];
     unsigned digits = bursar_modules_build_id(module, id, sizeof id);
+    bursar_lock_take();
     uint32_t build_id = digits ? bursar_stacks_string(id, digits) : 0;
     *known = (struct module){module->from, bursar_stacks_module(build_id, path_of(module))};
+    bursar_lock_give();
   }
   return known->code;
 }
@@ -278,6 +281,7 @@ static __attribute__((noinline)) uint32_t weave(const struct bursar_frames *fram
                                                 const struct bursar_unwind_stack *stack, uint32_t top, struct memo key,
                                                 unsigned domain) {
   uint32_t node = frames->nodes[0];
+  bursar_lock_take();
   if (key.native || !top)
     tell_all(frames, stack, top);
   else
@@ -288,6 +292,7 @@ static __attribute__((noinline)) uint32_t weave(const struct bursar_frames *fram
   key.tag = bursar_stacks_site(node, domain);
   if (known_generation)
     memo_add(key);
+  bursar_lock_give();
   return key.tag;
 }
 
@@ -326,7 +331,9 @@ static inline uint32_t shares(struct bursar_weave *weave, const struct bursar_fr
 static struct bursar_weave *weave_of(struct bursar_frames *frames) {
   struct bursar_weave *weave = frames->weave;
   if (BURSAR_UNLIKELY(!weave)) {
+    bursar_lock_take();
     weave = frames->weave = bursar_pool_take(sizeof *weave);
+    bursar_lock_give();
     if (!weave)
       return NULL;
   }
@@ -335,6 +342,13 @@ static struct bursar_weave *weave_of(struct bursar_frames *frames) {
     weave->stack.low = weave->stack.high = weave->stack.count = weave->stack.check_count = 0;
   }
   return weave;
+}
+
+static __attribute__((noinline)) uint32_t unknown_site(unsigned domain) {
+  bursar_lock_take();
+  uint32_t tag = bursar_stacks_site(BURSAR_NODE_UNKNOWN, domain);
+  bursar_lock_give();
+  return tag;
 }
 
 static __attribute__((noinline)) void forget_what_is_gone(void) {
@@ -356,7 +370,7 @@ __attribute__((noinline)) uint32_t bursar_weave_tag(unsigned domain) {
   struct bursar_frames *frames = bursar_frames_now(&is_ours, &changed);
   struct bursar_weave *weave_at_hand = frames ? weave_of(frames) : NULL;
   if (BURSAR_UNLIKELY(!weave_at_hand))
-    return is_ours ? bursar_stacks_site(BURSAR_NODE_UNKNOWN, domain) : 0;
+    return is_ours ? unknown_site(domain) : 0;
   struct bursar_unwind_stack *stack = &weave_at_hand->stack;
   uintptr_t limit = bursar_loop_outermost(frames->thread, frames->depth ? frames->seen[1].frame : NULL);
   uint32_t at = bursar_unwind_follow(stack, &from, limit), path = at ? stack->frames[at - 1].path : 0;

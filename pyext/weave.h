@@ -9,7 +9,7 @@
  * others are how Python calls Python.  Functions of extensions and libraries are kept everywhere.  A stack begins with its
  * outermost Python frame: what is outside of that is how the interpreter was started.  Where the native stack cannot be
  * followed to its end, the rest of Python's frames stand outside of what is known.
- * Main GIL.  Class H. */
+ * Threads that released the GIL have Python's frames alone (frames.c): this is for the main GIL's holder.  Class H. */
 #ifndef BURSAR_PYEXT_WEAVE_H
 #define BURSAR_PYEXT_WEAVE_H
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "account/lock.h"
 #include "base/pool.h"
 #include "native/cfi.h"
 #include "prim/modules.h"
@@ -88,7 +89,7 @@ static __attribute__((noinline)) void find_stack(struct bursar_unwind_stack *sta
   stack->low = page;
 }
 
-static bool grow(struct bursar_unwind_stack *stack) {
+static bool grow_locked(struct bursar_unwind_stack *stack) {
   uint32_t bigger = stack->room ? stack->room * 2 : ROOM_FIRST;
   if (bigger > BURSAR_UNWIND_DEPTH_MAX)
     return false;
@@ -111,6 +112,14 @@ static bool grow(struct bursar_unwind_stack *stack) {
   return true;
 }
 
+/* Threads without the GIL take from the pool too. */
+static __attribute__((noinline)) bool grow(struct bursar_unwind_stack *stack) {
+  bursar_lock_take();
+  bool grown = grow_locked(stack);
+  bursar_lock_give();
+  return grown;
+}
+
 /* --- one step ------------------------------------------------------------------------------------------------------------ */
 
 /* A frame that was unwound just now. */
@@ -124,7 +133,7 @@ struct fresh {
 static struct fresh *fresh;
 static uint32_t fresh_room;
 
-static __attribute__((noinline)) bool grow_fresh(void) {
+static bool grow_fresh_locked(void) {
   uint32_t bigger = fresh_room ? fresh_room * 2 : ROOM_FIRST;
   struct fresh *list = bigger > BURSAR_UNWIND_DEPTH_MAX ? NULL : bursar_pool_take(bigger * sizeof *list);
   if (!list)
@@ -135,6 +144,13 @@ static __attribute__((noinline)) bool grow_fresh(void) {
   fresh = list;
   fresh_room = bigger;
   return true;
+}
+
+static __attribute__((noinline)) bool grow_fresh(void) {
+  bursar_lock_take();
+  bool grown = grow_fresh_locked();
+  bursar_lock_give();
+  return grown;
 }
 
 /* What the kernel keeps of an interrupted instruction (struct rt_sigframe: uc_mcontext.gregs), from the stack pointer on. */
