@@ -99,6 +99,18 @@ static void test_readable(void) {
   bursar_model_free(books);
 }
 
+/* A module and a function of the same texts are two codes, a line and an address of the same number two nodes. */
+static void test_native(void) {
+  uint32_t name = bursar_stacks_string("both", 4), file = bursar_stacks_string("/both.so", 8);
+  uint32_t function = bursar_stacks_code(name, file, 0), module = bursar_stacks_module(name, file);
+  OK(function != module && module == bursar_stacks_module(name, file), "a module is no function");
+  uint32_t line = bursar_stacks_node(BURSAR_NODE_MAIN, module, 7);
+  uint32_t address = bursar_stacks_native_node(BURSAR_NODE_MAIN, module, 7);
+  OK(line != address && address == bursar_stacks_native_node(BURSAR_NODE_MAIN, module, 7) &&
+         line == bursar_stacks_node(BURSAR_NODE_MAIN, module, 7),
+     "an address is no line");
+}
+
 /* More stacks than there is room for, all of them held: each is charged to a caller's site, in its own domain. */
 static void test_full(void) {
   account_model_open(&model, 1, 0);
@@ -140,6 +152,7 @@ int main(void) {
   test_nodes();
   test_readable();
   test_strings();
+  test_native();
   account_model_stop(&model, BURSAR_STATE_ENDED);
   account_model_remove(&model);
   test_full();
