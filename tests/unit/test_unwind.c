@@ -26,19 +26,19 @@ static void complain(void *const *peers, int peer_count) {
            i < peer_count ? peers[i] : NULL);
 }
 
-/* backtrace tells this function's own frame first. */
+/* backtrace tells this function's own frame first, and a sanitizer's in front of it. */
 static __attribute__((noinline)) void capture(void) {
   static void *peers[DEPTH];
   struct bursar_unwind_at at = BURSAR_UNWIND_CALLER();
   errno = 77;
   frames_kept += bursar_unwind_follow(&stack, &at, UINTPTR_MAX);
   lost_errno += errno != 77;
-  int count = backtrace(peers, DEPTH) - 1;
+  int all = backtrace(peers, DEPTH), first = all > 1 && (uintptr_t)peers[1] != at.pc ? 2 : 1, count = all - first;
   bool same = count == (int)stack.count;
   for (int i = 0; same && i < count; i++)
-    same = (uintptr_t)peers[i + 1] == stack.frames[stack.count - 1 - (unsigned)i].at.pc;
+    same = (uintptr_t)peers[first + i] == stack.frames[stack.count - 1 - (unsigned)i].at.pc;
   if (!same && wrong < 2)
-    complain(peers + 1, count);
+    complain(peers + first, count);
   wrong += !same;
   captures++;
   frames_seen += stack.count;
