@@ -50,7 +50,7 @@ def test_each_verb_has_help(bursar: Run, verb: str) -> None:
         (["--quiet"], "no option '--quiet': see bursar --help"),
         (["run", "--follow", "x.py"], "run: no option --follow: did you mean --follow-fork?"),
         (["run", "--temporary", "3", "x.py"], "run: no option --temporary: did you mean --temporary-within?"),
-        (["run", "--native", "x.py"], "run: no option --native: see bursar run --help"),
+        (["run", "--sideways", "x.py"], "run: no option --sideways: see bursar run --help"),
         (["run", "-X", "dev", "x.py"], "run: no option -X: see bursar run --help"),
         (["run", "--follow-fork=yes", "x.py"], "run: --follow-fork takes no value"),
         (["run", "-o"], "run: -o needs a value: -o FILE"),
