@@ -5,6 +5,7 @@ The bounds stand in bench/instructions.py, which `make bench` prints from as wel
 from __future__ import annotations
 
 import importlib.util
+import platform
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -70,6 +71,16 @@ def test_a_mode_makes_no_system_call_and_no_allocation(added, mode, case):
     work = added[mode][case]
     assert abs(work.syscalls) <= rare
     assert abs(work.allocators) <= rare
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="native stacks are known on x86-64")
+def test_native_stacks_stay_within_their_bound():
+    cases = instructions.NATIVE_BOUNDS
+    for case, work in instructions.measure(sys.executable, cases, ["native"])["native"].items():
+        assert (work.booked_allocations, work.booked_frees) == pytest.approx(instructions.BOOKED[case], abs=0.01)
+        # More than without them, or none were looked at.
+        assert instructions.BOUNDS[case] < work.instructions <= cases[case]
+        assert (abs(work.syscalls), abs(work.allocators)) == (0, 0)
 
 
 def test_the_measure_sees_what_is_added(tmp_path):
