@@ -8,6 +8,7 @@
 #include "base/pool.h"
 
 #define STRING_MAX 4096u
+#define FOLD_LOOK_EVERY 4096u /* sites */
 #define STRING_WORD 4u
 
 /* A growing open-addressing hash of indices; what they stand for is in the ledger, and is compared there.  A slot has the
@@ -209,10 +210,18 @@ static uint32_t site_place(void) {
   return index;
 }
 
+/* Ticks, after which it is looked whether sites are to be folded, grow rare in a long run: new sites ask for that themselves. */
+static void count_site(void) {
+  static uint32_t made;
+  if (++made % FOLD_LOOK_EVERY == 0)
+    __atomic_store_n(&bursar_account.fold_due, true, __ATOMIC_RELAXED);
+}
+
 static uint32_t site_add(uint32_t node, unsigned domain, enum bursar_lane lane) {
   uint32_t index = set_ready(&sites, counts()->sites) ? site_place() : UINT32_MAX;
   if (index == UINT32_MAX)
     return index;
+  count_site();
   facts_base()[index] = (struct bursar_site_facts){
       .node = node, .domain = (uint16_t)domain, .lane = (uint16_t)lane, .created = (uint32_t)BURSAR_BOOKS->tick};
   /* It held nothing at the last peak, as its first touch will find; nor at the last tick, which `created` says. */
