@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("format", "dom", "tree", "data", "search", "flame", "timeline", "table", "details", "main")
+SCRIPTS = ("format", "dom", "tree", "data", "search", "flame", "timeline", "table", "details", "scopes", "main")
 DATA = "{{data}}"
 
 

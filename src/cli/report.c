@@ -53,13 +53,17 @@ static int understand(struct asked *asked) {
   asked->kind = (enum bursar_views_kind)kind;
   asked->as = (enum format)format;
   /* People ask who held the peak, programs for live_* at the end. */
-  asked->when = asked->as == FORMAT_TEXT && kind != BURSAR_VIEWS_LEAKS ? BURSAR_MODEL_PEAK : BURSAR_MODEL_END;
+  bool ends = kind == BURSAR_VIEWS_LEAKS || kind == BURSAR_VIEWS_SCOPES || kind == BURSAR_VIEWS_EVENTS;
+  asked->when = asked->as == FORMAT_TEXT && !ends ? BURSAR_MODEL_PEAK : BURSAR_MODEL_END;
   if (!asked->at)
     return -1;
   if (asked->as == FORMAT_HTML)
     return bursar_cli_complain(2, "report: the page shows every instant: leave --at out, or take another --format");
   if (kind == BURSAR_VIEWS_LEAKS && strcmp(asked->at, "end") != 0)
     return bursar_cli_complain(2, "report: leaks are what is live at the end: leave --at out");
+  if ((kind == BURSAR_VIEWS_SCOPES || kind == BURSAR_VIEWS_EVENTS) && asked->as == FORMAT_TEXT &&
+      strcmp(asked->at, "end") != 0)
+    return bursar_cli_complain(2, "report: %s are told as they were last: leave --at out", asked->view);
   if (strcmp(asked->at, "end") == 0)
     asked->when = BURSAR_MODEL_END;
   else if (strcmp(asked->at, "peak") == 0)
@@ -132,7 +136,8 @@ int bursar_cli_report(int argc, char **argv) {
        .value = "VIEW",
        .text = &asked.view,
        .help = "table (by site, the default), tree (by caller), lines (by source line),\n"
-               "flame, leaks (live at the end), temporary (freed at once)"},
+               "flame, leaks (live at the end), temporary (freed at once),\n"
+               "scopes (by request or function), events (what was noted of them)"},
       {.name = "at",
        .value = "WHEN",
        .text = &asked.at,

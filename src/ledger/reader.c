@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "ledger/place.h"
+#include "ledger/reader_scopes.h"
 #include "ledger/tallies.h"
 #include "prim/prim.h"
 
@@ -123,20 +124,22 @@ static int check_header(struct opening *o) {
   return 0;
 }
 
+/* What the extents of a region have room for. */
+static uint64_t room_of(const struct opening *o, enum bursar_region region) {
+  uint64_t extents = 0;
+  for (uint32_t i = 1; i < o->head.counts.extents && i < o->head.header.extents_max; i++)
+    extents += o->head.directory[i] == (uint8_t)region;
+  return extents * o->head.header.extent_bytes;
+}
+
 /* Copies the first `want` bytes of a region into fresh memory.  *have is what there was of them; *out is never NULL on
  * success (one item more than asked for, zeroed, so that empty regions need no special case). */
 static int copy_region(struct opening *o, enum bursar_region region, uint64_t want, size_t item, void **out,
                        uint64_t *have) {
   const uint32_t extent = o->head.header.extent_bytes;
-  uint64_t sound = 0;
-  uint32_t extents = o->head.counts.extents < o->head.header.extents_max ? o->head.counts.extents
-                                                                         : o->head.header.extents_max;
   *have = 0;
-  for (uint32_t i = 1; i < extents && sound < want; i++)
-    if (o->head.directory[i] == (uint8_t)region)
-      sound += extent;
-  if (want > sound)
-    want = sound / item * item;
+  if (want > room_of(o, region))
+    want = room_of(o, region) / item * item;
   if (want > o->file_bytes)
     want = o->file_bytes / item * item;
   if (want > COPY_MAX - o->copied)
@@ -144,7 +147,7 @@ static int copy_region(struct opening *o, enum bursar_region region, uint64_t wa
   char *bytes = calloc(1, want + item);
   if (!bytes)
     return bursar_error_set(o->error, BURSAR_FAILED, "not enough memory to read %s", o->name);
-  for (uint32_t i = 1; i < extents && *have < want; i++) {
+  for (uint32_t i = 1; i < BURSAR_EXTENTS_MAX && *have < want; i++) {
     if (o->head.directory[i] != (uint8_t)region)
       continue;
     uint64_t length = want - *have < extent ? want - *have : extent;
@@ -647,7 +650,9 @@ static int read_all(struct opening *o) {
   status = copy_settled(o);
   if (status != 0)
     return status;
-  status = copy_names(o);
+  status = bursar_reader_scopes_copy(reader, &o->head.counts, room_of(o, BURSAR_REGION_EVENTS), copy_items, o);
+  if (status == 0)
+    status = copy_names(o);
   if (status == 0)
     status = copy_journal(o);
   return status;
@@ -704,6 +709,7 @@ static int check_all(struct opening *o) {
   check_tallies(o);
   check_sites(reader);
   check_journal(reader, o->books_before.tick);
+  bursar_reader_scopes_check(reader, note);
   work_out_totals(reader);
   if (check_string(reader, &reader->counts.main_file))
     note(reader, "the name of the main file is damaged");
@@ -789,5 +795,6 @@ void bursar_reader_free(struct bursar_reader *reader) {
   free(reader->estimate);
   free(reader->tick);
   free(reader->undo);
+  bursar_reader_scopes_free(reader);
   free(reader);
 }

@@ -6,7 +6,9 @@
  *   a node's parent is smaller than its index (roots are their own), its code is below `codes` or BURSAR_READER_NONE;
  *   a site's node is below `nodes`, its domain below BURSAR_DOMAIN_COUNT; a damaged or folded site is all zeros;
  *   a string offset is 0 or names a whole string; an undo's site is below `sites`, a tick's first_undo at most `undos`;
- *   a site's free counters never exceed its alloc counters, remote frees included.
+ *   a site's free counters never exceed its alloc counters, remote frees included;
+ *   a scope's name is below `scope_names` and its parents end at slot 0; a damaged slot is vacant, and vacant ones are all
+ *   zeros; an event's scope is below `scope_names`, and none is younger than the next.
  *
  * Ownership: the caller's, from bursar_reader_open to bursar_reader_free.  Threads: one at a time while it opens, then
  * any number may read.  Safety class N; but it may be called in any process, the profiled one too. */
@@ -54,6 +56,12 @@ struct bursar_reader {
   uint32_t ticks;
   struct bursar_undo *undo;
   uint32_t undos;
+  struct bursar_scope_name *scope_name;
+  uint32_t scope_names;
+  struct bursar_scope *scope; /* by slot; the first is none */
+  uint32_t scopes;
+  struct bursar_event *event; /* the last ones, in order of time */
+  uint32_t events;
 
   /* The totals once the event that was under way is completed, both lanes. */
   struct bursar_tally total[BURSAR_DOMAIN_COUNT]; /* free_* hold remote frees too */

@@ -14,6 +14,7 @@
 
 #define COLUMN_CAP (512u << 20) /* of one column in memory: beyond any ledger, the buffer wants a bound */
 #define VARINT_MAX 10u
+#define SCOPES_MAX 1000u /* in the page: more than a person reads */
 
 struct page {
   const struct bursar_model *model;
@@ -315,6 +316,30 @@ static void write_ticks(struct page *page) {
   bursar_buffer_text(&page->out, "]}");
 }
 
+/* ---- scopes ---- */
+
+static void write_scopes(struct page *page) {
+  const struct bursar_model *model = page->model;
+  uint32_t count = model->scope_count < SCOPES_MAX ? model->scope_count : SCOPES_MAX;
+  bursar_buffer_format(&page->out, ",\n\"all_scopes\":%" PRIu32 ",\"scopes\":[", model->scope_count);
+  for (uint32_t i = 0; i < count; i++) {
+    const struct bursar_model_scope *scope = &model->scopes[i];
+    const uint64_t numbers[] = {scope->live_bytes, scope->retained_bytes, scope->calls,
+                                scope->open,       scope->peak_p50,       scope->peak_p95,
+                                scope->peak_p99,   scope->peak_max,       scope->allocated_bytes};
+    bursar_buffer_text(&page->out, i ? ",\n[" : "\n[");
+    bursar_escape_json(&page->out, scope->name);
+    for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
+      if (numbers[k] == BURSAR_MODEL_UNKNOWN)
+        bursar_buffer_text(&page->out, ",null");
+      else
+        bursar_buffer_format(&page->out, ",%" PRIu64, exact(numbers[k]));
+    bursar_buffer_format(&page->out, ",%" PRIu64 ".%09" PRIu64 "]", scope->time_ns / 1000000000,
+                         scope->time_ns % 1000000000);
+  }
+  bursar_buffer_char(&page->out, ']');
+}
+
 /* ---- the history ---- */
 
 struct change {
@@ -579,6 +604,7 @@ static void write_facts(struct page *page) {
   fact_number(page, "folded_sites", model->folded_sites);
   fact_number(page, "unresolved_frames", model->unresolved_frames);
   fact_number(page, "deep_stacks", model->deep_stacks);
+  fact_number(page, "folded_scopes", model->folded_scopes);
   fact_number(page, "sites", page->site_count);
   uint32_t end = model->tick_count;
   while (end > 0 && !model->ticks[end - 1].end)
@@ -605,6 +631,7 @@ static int write_page(struct page *page) {
   write_nodes(page);
   write_sites(page);
   write_ticks(page);
+  write_scopes(page);
   status = write_history(page);
   if (status != 0)
     return status;

@@ -9,6 +9,8 @@
  *   sites   count; node (signed delta), domain, type (string), peak, peak_blocks, last, last_blocks, end and end_blocks
  *           (signed, less `last`), alloc_bytes, allocs, temporaries
  *   ticks   count; time_us (delta); live: a column a domain; high
+ *   scopes  the first ones of the model, no columns: rows of name, live, retained, calls, open, three quantiles of the
+ *           peak (null where unknown), greatest peak, allocated bytes, seconds; all_scopes is how many there are
  *   undo    stops, ticks: which ticks can be gone back to (delta); steps: from the newest stop to the oldest, the number
  *           of sites that held something else there than one stop later (the newest: than in the last state), then for
  *           each, by index: site (delta), bytes and blocks there less those later (signed)

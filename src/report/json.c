@@ -308,6 +308,74 @@ static void write_lists(struct bursar_buffer *out, const struct bursar_model *mo
   comma(out);
 }
 
+/* --- scopes -------------------------------------------------------------------------------------------------------- */
+
+static void write_scope(struct bursar_buffer *out, const struct bursar_model_scope *scope) {
+  const struct {
+    const char *name;
+    uint64_t value;
+  } numbers[] = {
+      {"calls", scope->calls},
+      {"open", scope->open},
+      {"allocated_bytes", scope->allocated_bytes},
+      {"allocations", scope->allocations},
+      {"live_bytes", scope->live_bytes},
+      {"retained_bytes", scope->retained_bytes},
+      {"peak_last_bytes", scope->peak_last},
+      {"peak_max_bytes", scope->peak_max},
+      {"peak_p50_bytes", scope->peak_p50},
+      {"peak_p95_bytes", scope->peak_p95},
+      {"peak_p99_bytes", scope->peak_p99},
+  };
+  bursar_buffer_char(out, '{');
+  key(out, "name");
+  bursar_escape_json(out, scope->name);
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    bursar_buffer_char(out, ',');
+    bursar_json_number(out, numbers[i].name, numbers[i].value);
+  }
+  bursar_buffer_char(out, ',');
+  bursar_json_seconds(out, "seconds", scope->time_ns);
+  bursar_buffer_char(out, ',');
+  bursar_json_seconds(out, "max_seconds", scope->time_max_ns);
+  bursar_buffer_char(out, '}');
+}
+
+static void write_event(struct bursar_buffer *out, const struct bursar_model_event *event) {
+  bursar_buffer_char(out, '{');
+  bursar_json_seconds(out, "time_s", event->time_ns);
+  bursar_buffer_char(out, ',');
+  text_of(out, "kind", event->kind);
+  bursar_buffer_text(out, ",\"scope\":");
+  bursar_escape_json(out, event->scope);
+  bursar_buffer_format(out, ",\"bytes\":%lld,\"text\":", (long long)event->bytes);
+  bursar_escape_json(out, event->text);
+  bursar_buffer_char(out, '}');
+}
+
+static void write_scopes(struct bursar_buffer *out, const struct bursar_model *model) {
+  bursar_json_number(out, "folded_scopes", model->folded_scopes);
+  comma(out);
+  bursar_json_number(out, "lost_events", model->lost_events);
+  comma(out);
+  key(out, "scopes");
+  bursar_buffer_char(out, '[');
+  for (uint32_t i = 0; i < model->scope_count && !out->failed; i++) {
+    bursar_buffer_text(out, i ? ",\n" : "\n");
+    write_scope(out, &model->scopes[i]);
+  }
+  bursar_buffer_char(out, ']');
+  comma(out);
+  key(out, "events");
+  bursar_buffer_char(out, '[');
+  for (uint32_t i = 0; i < model->event_count && !out->failed; i++) {
+    bursar_buffer_text(out, i ? ",\n" : "\n");
+    write_event(out, &model->events[i]);
+  }
+  bursar_buffer_char(out, ']');
+  comma(out);
+}
+
 int bursar_json_write(const struct bursar_model *model, enum bursar_views_kind kind, enum bursar_model_when when,
                       struct bursar_buffer *out, struct bursar_error *error) {
   struct fragments fragments = {.spans = calloc((size_t)model->code_count + 1, sizeof *fragments.spans)};
@@ -318,6 +386,7 @@ int bursar_json_write(const struct bursar_model *model, enum bursar_views_kind k
   write_facts(out, model, when);
   write_totals(out, model, when == BURSAR_MODEL_END);
   write_lists(out, model);
+  write_scopes(out, model);
   key(out, "sites");
   bursar_buffer_char(out, '[');
   bool first = true;

@@ -6,6 +6,7 @@
 
 #include "base/index.h"
 #include "report/estimate.h"
+#include "report/model_scopes.h"
 
 #define NONE BURSAR_READER_NONE
 
@@ -419,6 +420,8 @@ int bursar_model_load(struct bursar_reader *reader, struct bursar_model **out, s
   load_peak_error(&l);
   load_journal(&l);
   status = load_end(&l, error);
+  if (status == 0)
+    status = bursar_model_scopes_load(l.model, error);
   if (status == 0) {
     bursar_estimate_load(l.model, l.index_of);
     status = bursar_model_choose(l.model, BURSAR_MODEL_END, 0, error);
@@ -457,6 +460,8 @@ void bursar_model_free(struct bursar_model *model) {
   free(model->last);
   if (model->natives_free)
     model->natives_free(model->natives);
+  free(model->scopes);
+  free(model->events);
   bursar_reader_free(model->reader);
   free(model);
 }

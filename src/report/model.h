@@ -7,6 +7,7 @@
  *   at       held at the instant that bursar_model_choose picked: the end until it is called
  *   root     where a stack begins: BURSAR_NODE_UNKNOWN, _STARTUP, _MAIN or _EXIT
  *   leak     allocated while __main__ ran and live at the end
+ *   scope    a named stretch of work; an entry is one time that it was entered, a call one that has ended
  *
  * All texts are borrowed from the model, may hold any bytes, and must be escaped for where they go (base/escape.h).
  * Indices are valid: they were checked when the ledger was read.  Times are nanoseconds since the hooks were set.
@@ -96,6 +97,30 @@ struct bursar_model_undo {
   struct bursar_held held;
 };
 
+/* What all entries of one name did, at the last state.  An entry inside another of its name is in the figures of that one:
+ * only calls and peaks have it on its own. */
+struct bursar_model_scope {
+  struct bursar_text name; /* bytes NULL where unknown */
+  uint64_t calls, open;    /* entries that have ended, and that have not */
+  uint64_t allocated_bytes, allocations;
+  uint64_t live_bytes;     /* held by what was allocated in it */
+  uint64_t retained_bytes; /* of that, in entries that have ended */
+  uint64_t peak_max;       /* of all entries, so far */
+  /* Of calls; BURSAR_MODEL_UNKNOWN where there were none.  Quantiles are within BURSAR_MODEL_SKETCH_ERROR of the nearest
+   * rank's peak. */
+  uint64_t peak_last, peak_p50, peak_p95, peak_p99;
+  uint64_t time_ns, time_max_ns; /* of all entries, so far */
+};
+#define BURSAR_MODEL_SKETCH_ERROR 0.045
+
+struct bursar_model_event {
+  uint64_t time_ns;
+  const char *kind;         /* "began", "ended", "note", "other" */
+  struct bursar_text scope; /* bytes NULL where unknown */
+  int64_t bytes;            /* began: 0; ended: its peak; note: held then */
+  struct bursar_text text;  /* bytes NULL where there is none */
+};
+
 struct bursar_model {
   struct bursar_reader *reader; /* owned: header (versions, pid), path, life, notes (what is damaged) */
   const char *mode;             /* "exact", "sample", "count" */
@@ -154,6 +179,14 @@ struct bursar_model {
   struct bursar_natives *natives; /* what names native frames, see natives.h; owned */
   void (*natives_free)(struct bursar_natives *natives);
   uint64_t native_frames; /* of them, unresolved_frames have no function */
+
+  struct bursar_model_scope *scopes; /* the one that holds most first */
+  uint32_t scope_count;
+  struct bursar_model_event *events; /* in order of time */
+  uint32_t event_count;
+  uint64_t lost_events; /* older ones, that the ring has no room for any more */
+  uint64_t
+      folded_scopes; /* entries whose blocks were charged to their name alone, and scopes whose name found no room */
 };
 
 /* Opens a ledger (path or pid, see reader.h) and works it out.  *out is set on success alone. */

@@ -282,6 +282,12 @@ static void warn_of_gaps(const struct bursar_view *view) {
              (unsigned long long)model->deep_stacks);
     warn(view, text);
   }
+  if (model->folded_scopes) {
+    snprintf(text, sizeof text,
+             "to keep the ledger small, %llu scopes or entries of scopes are counted by name, or together",
+             (unsigned long long)model->folded_scopes);
+    warn(view, text);
+  }
   if (model->history_lossy && view->when == BURSAR_MODEL_TIME)
     warn(view, "the journal had no room for every change: past instants are near, not exact");
   if (model->peak_error_bytes > model->peak_bytes / 1000) {

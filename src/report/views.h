@@ -13,6 +13,8 @@ enum bursar_views_kind {
   BURSAR_VIEWS_FLAME,
   BURSAR_VIEWS_LEAKS,
   BURSAR_VIEWS_TEMPORARY,
+  BURSAR_VIEWS_SCOPES,
+  BURSAR_VIEWS_EVENTS,
   BURSAR_VIEWS_COUNT
 };
 
@@ -33,5 +35,9 @@ int bursar_tree_print(const struct bursar_view *view, struct bursar_error *error
 int bursar_lines_print(const struct bursar_view *view, struct bursar_error *error) __attribute__((warn_unused_result));
 /* A flame graph made of characters. */
 int bursar_flame_print(const struct bursar_view *view, struct bursar_error *error) __attribute__((warn_unused_result));
+/* What each scope's entries held and allocated, at the last state. */
+void bursar_view_scopes_print(const struct bursar_view *view);
+/* What was noted of scopes, in order of time. */
+void bursar_view_events_print(const struct bursar_view *view);
 
 #endif

@@ -21,6 +21,7 @@ import install
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
+pytest_plugins = ["chromium"]
 
 Page = Any
 HOSTILE = [
@@ -77,17 +78,6 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Report]:
         return Report(page, json.loads(done.stdout))
 
     return make_report
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert executable, "no Chromium: apt-get install chromium"
-    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=flags)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

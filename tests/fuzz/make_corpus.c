@@ -103,6 +103,25 @@ static void as_deep(struct ledger_build *b) {
     node = ledger_build_node(b, node, 1 + (uint32_t)i % 3, (uint32_t)i);
   b->facts[6].node = node;
 }
+static void as_scopes(struct ledger_build *b) {
+  ledger_build_scope_name(b, "(other scopes)");
+  uint32_t name = ledger_build_scope_name(b, "GET /items/{id}"), parent = 0;
+  for (uint32_t i = 0; i < 6; i++) {
+    enum bursar_scope_state state = i == 5 ? BURSAR_SCOPE_OPEN : i == 3 ? BURSAR_SCOPE_POOL : BURSAR_SCOPE_ENDED;
+    parent = ledger_build_scope(b, name, parent, state, 1000 * (i + 1), 100 * i);
+    ledger_build_event(b, 1000 * i, BURSAR_EVENT_NOTE, name, 10 * i, "half done");
+  }
+  b->scope_names[name].calls = 5;
+  b->scope_names[name].sketch[80] = 5;
+}
+static void as_scopes_tangle(struct ledger_build *b) {
+  as_scopes(b);
+  b->scopes[1].parent = 3;
+  b->scopes[2].live_bytes = INT64_MIN;
+  b->scopes[4].name = 99;
+  b->events[2].text = 3;
+  b->counts.events = 1ull << 40;
+}
 
 int main(int argc, char **argv) {
   if (argc < 2) {
@@ -116,6 +135,8 @@ int main(int argc, char **argv) {
   build(argv[1], "liar", as_liar);
   build(argv[1], "tangle", as_tangle);
   build(argv[1], "deep", as_deep);
+  build(argv[1], "scopes", as_scopes);
+  build(argv[1], "scopes-tangle", as_scopes_tangle);
   for (int i = 2; i < argc; i++) {
     char name[32];
     int fd = open(argv[i], O_RDONLY | O_CLOEXEC);

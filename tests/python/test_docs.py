@@ -1,4 +1,4 @@
-"""What the README shows works: its programs run, its commands succeed and print what is shown there.
+"""What the README and docs/scopes.md show works: their programs run, their commands print what is shown there.
 
 A ```python block is a program, saved under the name that its first line gives (`# leak.py`). In a ```console block a
 line that begins with `$ ` is a command, the lines after it are what it prints: each must be in the output, where
@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "docs" / "scopes.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
 def blocks(kind: str) -> list[str]:
-    return [text for label, text in FENCE.findall(README.read_text()) if label == kind]
+    return [text for page in PAGES for label, text in FENCE.findall(page.read_text()) if label == kind]
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -58,7 +58,7 @@ def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The README's programs, saved."""
+    """The pages' programs, saved."""
     place = tmp_path_factory.mktemp("readme")
     (place / "ledgers").mkdir(mode=0o700)
     for number, text in enumerate(blocks("python")):
@@ -97,6 +97,6 @@ def test_the_commands_print_what_is_shown(folder: Path) -> None:
 
 
 def test_its_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", README.read_text())
+    targets = [(page, target) for page in PAGES for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
     assert targets
-    assert not [target for target in targets if not (ROOT / target).exists()]
+    assert not [target for page, target in targets if not (page.parent / target).exists()]

@@ -49,6 +49,9 @@ void ledger_build_free(struct ledger_build *b) {
   free(b->codes);
   free(b->nodes);
   free(b->undos);
+  free(b->scope_names);
+  free(b->scopes);
+  free(b->events);
   free(b);
 }
 
@@ -84,6 +87,41 @@ uint32_t ledger_build_site(struct ledger_build *b, uint32_t node, uint32_t domai
       (struct bursar_site_facts){.node = node, .domain = (uint16_t)domain, .created = (uint32_t)b->books.tick};
   b->sites[b->site_count] = (struct bursar_site){.epoch = b->books.peak_epoch, .tick = (uint32_t)b->books.tick};
   return b->site_count++;
+}
+
+uint32_t ledger_build_scope_name(struct ledger_build *b, const char *name) {
+  b->scope_names = grow(b->scope_names, (b->scope_name_count + 1) * sizeof *b->scope_names);
+  b->scope_names[b->scope_name_count] = (struct bursar_scope_name){.name = ledger_build_string(b, name, strlen(name))};
+  return b->scope_name_count++;
+}
+
+uint32_t ledger_build_scope(struct ledger_build *b, uint32_t name, uint32_t parent, enum bursar_scope_state state,
+                            uint64_t allocated, uint64_t live) {
+  if (!b->scope_count) {
+    b->scopes = grow(NULL, sizeof *b->scopes);
+    b->scopes[b->scope_count++] = (struct bursar_scope){0};
+  }
+  b->scopes = grow(b->scopes, (b->scope_count + 1) * sizeof *b->scopes);
+  b->scopes[b->scope_count] = (struct bursar_scope){.live_bytes = (int64_t)live,
+                                                    .peak_bytes = allocated,
+                                                    .allocated_bytes = allocated,
+                                                    .allocations = 1,
+                                                    .blocks = live != 0,
+                                                    .serial = b->scope_count,
+                                                    .name = name,
+                                                    .parent = parent,
+                                                    .state = (uint16_t)state};
+  return b->scope_count++;
+}
+
+void ledger_build_event(struct ledger_build *b, uint64_t time_ns, enum bursar_event_kind kind, uint32_t scope,
+                        uint64_t bytes, const char *text) {
+  b->events = grow(b->events, (b->event_count + 1) * sizeof *b->events);
+  b->events[b->event_count++] = (struct bursar_event){.time_ns = time_ns,
+                                                      .kind = kind,
+                                                      .scope = scope,
+                                                      .bytes = bytes,
+                                                      .text = text ? ledger_build_string(b, text, strlen(text)) : 0};
 }
 
 static uint64_t live_of(const struct ledger_build *b) {
@@ -207,6 +245,9 @@ static void count_items(struct ledger_build *b) {
   b->counts.sites = b->site_count;
   b->counts.ticks[b->counts.journal & 1] = b->tick_count;
   b->counts.undos[b->counts.journal & 1] = b->undo_count;
+  b->counts.scope_names = b->scope_name_count;
+  b->counts.scopes = b->scope_count;
+  b->counts.events = b->event_count > b->counts.events ? b->event_count : b->counts.events;
 }
 
 int ledger_build_file_cut(struct ledger_build *b, uint64_t bytes) {
@@ -219,6 +260,9 @@ int ledger_build_file_cut(struct ledger_build *b, uint64_t bytes) {
   put(&image, BURSAR_REGION_SITE_FACTS, b->facts, b->site_count * sizeof *b->facts);
   put(&image, BURSAR_REGION_TICKS_A, b->ticks, b->tick_count * sizeof *b->ticks);
   put(&image, BURSAR_REGION_UNDO_A, b->undos, b->undo_count * sizeof *b->undos);
+  put(&image, BURSAR_REGION_SCOPE_NAMES, b->scope_names, b->scope_name_count * sizeof *b->scope_names);
+  put(&image, BURSAR_REGION_SCOPES, b->scopes, b->scope_count * sizeof *b->scopes);
+  put(&image, BURSAR_REGION_EVENTS, b->events, b->event_count * sizeof *b->events);
   if (!b->counts_fixed) {
     count_items(b);
     b->counts.extents = image.extents;

@@ -35,6 +35,12 @@ struct ledger_build {
   uint32_t tick_count;
   struct bursar_undo *undos;
   uint32_t undo_count;
+  struct bursar_scope_name *scope_names;
+  uint32_t scope_name_count;
+  struct bursar_scope *scopes; /* the first is none */
+  uint32_t scope_count;
+  struct bursar_event *events; /* a ring of whole extents, where counts.events says that there were more */
+  uint32_t event_count;
   uint64_t now_ns;
   /* What must come out. */
   struct ledger_build_held at_tick[LEDGER_BUILD_TICKS][LEDGER_BUILD_SITES];
@@ -48,6 +54,14 @@ uint32_t ledger_build_string(struct ledger_build *build, const char *bytes, size
 uint32_t ledger_build_code(struct ledger_build *build, const char *name, const char *file, uint32_t first_line);
 uint32_t ledger_build_node(struct ledger_build *build, uint32_t parent, uint32_t code, uint32_t line);
 uint32_t ledger_build_site(struct ledger_build *build, uint32_t node, uint32_t domain);
+
+/* A scope; the first one stands for names that found no room. */
+uint32_t ledger_build_scope_name(struct ledger_build *build, const char *name);
+/* An entry of it, in a slot of its own, with figures in lane GIL. */
+uint32_t ledger_build_scope(struct ledger_build *build, uint32_t name, uint32_t parent, enum bursar_scope_state state,
+                            uint64_t allocated, uint64_t live);
+void ledger_build_event(struct ledger_build *build, uint64_t time_ns, enum bursar_event_kind kind, uint32_t scope,
+                        uint64_t bytes, const char *text);
 
 /* One event of lane GIL, or of lane FREE where the site is below BURSAR_SITE_FIRST. */
 void ledger_build_alloc(struct ledger_build *build, uint32_t site, uint64_t bytes);

@@ -21,6 +21,8 @@ int main(void) {
   EQ(offsetof(struct bursar_counts, ticks), 32);
   EQ(offsetof(struct bursar_counts, tick_interval_ns), 48);
   EQ(offsetof(struct bursar_counts, main_file), 120);
+  EQ(offsetof(struct bursar_counts, scope_names), 136);
+  EQ(offsetof(struct bursar_counts, events), 144);
   EQ(sizeof(struct bursar_code), 16);
   EQ(sizeof(struct bursar_node), 16);
   EQ(sizeof(struct bursar_site), 64);
@@ -53,6 +55,17 @@ int main(void) {
   EQ(offsetof(struct bursar_answer, inside), 32);
   OK(BURSAR_AT_ANSWER + BURSAR_PAGE <= BURSAR_EXTENT_MIN && sizeof(struct bursar_answer) <= BURSAR_PAGE,
      "the answer has a page of its own in extent 0");
+  EQ(sizeof(struct bursar_scope_name), 1352);
+  EQ(offsetof(struct bursar_scope_name, calls), 8);
+  EQ(offsetof(struct bursar_scope_name, retained_last), 48);
+  EQ(offsetof(struct bursar_scope_name, sketch), 72);
+  EQ(sizeof(struct bursar_scope), 112);
+  EQ(offsetof(struct bursar_scope, free_live_bytes), 32);
+  EQ(offsetof(struct bursar_scope, serial), 72);
+  EQ(offsetof(struct bursar_scope, name), 96);
+  EQ(offsetof(struct bursar_scope, inner), 110);
+  EQ(sizeof(struct bursar_event), 32);
+  EQ(offsetof(struct bursar_event, bytes), 16);
   OK(BURSAR_AT_DIRECTORY + BURSAR_PAGE <= BURSAR_EXTENT_MIN, "the head pages fit in extent 0");
   OK(sizeof(struct bursar_header) <= BURSAR_PAGE && sizeof(struct bursar_books) <= BURSAR_PAGE &&
          sizeof(struct bursar_counts) <= BURSAR_PAGE,

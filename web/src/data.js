@@ -136,6 +136,8 @@ function openBooks(text) {
 
   return {
     facts: raw.facts,
+    scopes: raw.scopes,
+    allScopes: raw.all_scopes,
     strings,
     mainFolder,
     codes,

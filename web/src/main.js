@@ -410,6 +410,7 @@ class Page {
     byId("remarks").textContent = remarks(facts).join(" ");
     byId("remarks").hidden = byId("remarks").textContent === "";
     drawFactsList(facts);
+    drawScopes(this.books.scopes, this.books.allScopes);
   }
 
   drawDomains() {
@@ -618,6 +619,9 @@ function remarks(facts) {
   const out = [];
   if (facts.folded_sites > 0) {
     out.push(`To keep the ledger small, ${count(facts.folded_sites)} light stacks are charged to one of their callers.`);
+  }
+  if (facts.folded_scopes > 0) {
+    out.push(`To keep the ledger small, ${count(facts.folded_scopes)} scopes or entries of scopes are counted by name, or together.`);
   }
   if (facts.history_lossy) out.push("The curve is exact; the stacks are known at the instants marked on it.");
   return out;

@@ -1,0 +1,103 @@
+"""ScopeMiddleware for ASGI applications (Starlette, FastAPI and others): each request is a scope.
+
+    app.add_middleware(ScopeMiddleware)    with Starlette or FastAPI
+    app = ScopeMiddleware(app)             with any ASGI application
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from . import _bursar
+from ._scopes import leave
+
+__all__ = ["ScopeMiddleware"]
+
+_Scope = MutableMapping[str, Any]
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+
+# A method is the client's choice: others would make a name each.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+NO_ROUTE = "(no route)"
+_DEPTH = 16  # of applications within applications
+
+
+class ScopeMiddleware:
+    """Charge each request to a scope named by its method and its route's template: ``GET /items/{id}``.
+
+    app: the application, or the next middleware.
+    route: tells the template of a request from its ASGI scope, for frameworks whose routes are not found: those of
+        Starlette, FastAPI and what is built on them are.  None from it: the request has no route.
+    events: also note when each request began and ended.
+
+    A name never holds a path: what matches no route is ``GET (no route)``, and what matches an application that is
+    mounted and has no routes of its own is ``GET /static/*``.  The template is looked up before the request is
+    handled, by asking the routes in their order, as the framework does.  The scope lasts until the application has
+    returned, so a streaming response is in it to its last byte, and so are its background tasks.  A websocket is
+    ``WEBSOCKET /chat/{room}`` while it is open; lifespan is no scope.  Exceptions pass unchanged.
+    """
+
+    def __init__(
+        self, app: _App, route: Callable[[_Scope], str | None] | None = None, *, events: bool = False
+    ) -> None:
+        self.app = app
+        self._route = route
+        self._events = events
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        kind = scope.get("type")
+        if kind not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        entry = _bursar.Scope(self._name(scope, kind), events=self._events)
+        entry.__enter__()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            leave(entry)
+
+    def _name(self, scope: _Scope, kind: str) -> str:
+        method = scope.get("method", "") if kind == "http" else "WEBSOCKET"
+        if kind == "http" and method not in METHODS:
+            method = "(other method)"
+        try:
+            template = self._route(scope) if self._route is not None else _template(_routes(self.app, scope), scope)
+        except Exception:  # a request is never refused for the sake of its name
+            template = None
+        return f"{method} {template if isinstance(template, str) and template else NO_ROUTE}"
+
+
+def _routes(app: object, scope: _Scope) -> Iterable[Any]:
+    """The routes of the application: of the one that Starlette names in the scope, else of the nearest one within."""
+    candidate: Any = scope.get("app")
+    for _ in range(_DEPTH):
+        routes = getattr(candidate, "routes", None)
+        if isinstance(routes, (list, tuple)):
+            return routes
+        candidate = app if candidate is None else getattr(candidate, "app", None)
+        if candidate is None:
+            break
+    return ()
+
+
+def _template(routes: Iterable[Any], scope: _Scope, prefix: str = "", depth: int = _DEPTH) -> str | None:
+    """The template of the first route that matches, as the router would choose: whole matches before those by path."""
+    partial: str | None = None
+    for route in routes:
+        match, child = route.matches(scope)
+        if match.value == 0:
+            continue
+        path = prefix + getattr(route, "path", "")
+        inner = getattr(route, "routes", None)
+        if isinstance(inner, (list, tuple)) and not hasattr(route, "endpoint") and depth:
+            if not inner:
+                return path + "/*"
+            return _template(inner, {**scope, **child}, path, depth - 1)
+        if match.value == 2:
+            return path
+        partial = partial or path
+    return partial
