@@ -24,8 +24,10 @@ def test_nothing_is_loaded_before_it_is_asked_for(program: Program) -> None:
     )
     loaded, public = printed(done)
     assert loaded == ["bursar", "bursar._bursar"]
-    functions = ("balance", "get_include", "memory_usage", "profile", "start", "stop", "track")
-    assert public == {"__version__": "str", "Balance": "type"} | dict.fromkeys(functions, "function")
+    functions = ("balance", "carry", "get_include", "memory_usage", "profile", "start", "stop", "track")
+    functions += ("unwatch_predict", "watch_predict")
+    types = dict.fromkeys(("Balance", "scope"), "type")
+    assert public == {"__version__": "str"} | types | dict.fromkeys(functions, "function")
 
 
 def test_an_unknown_name_is_an_attribute_error(program: Program) -> None:
