@@ -14,8 +14,7 @@ __thread uint64_t bursar_anywhere_scope __attribute__((tls_model("initial-exec")
 
 static void book_detached(void *p, size_t size, unsigned domain) {
   bursar_fold_hold_off();
-  bursar_account_alloc_free(p, size, bursar_frames_detached(domain), domain,
-                            bursar_scopes_slot(bursar_anywhere_scope));
+  bursar_account_alloc_free(p, size, bursar_frames_detached(domain), domain, bursar_scopes_slot(bursar_anywhere_scope));
   bursar_fold_let_go();
 }
 

@@ -187,9 +187,8 @@ static inline bool bursar_holds_main_gil(void) {
  * began). */
 static inline PyThreadState *bursar_thread_detached(void) {
 #if PY_VERSION_HEX < 0x030c0000
-  PyThreadState *thread = _PyRuntime.gilstate.autoTSSkey._is_initialized
-                              ? pthread_getspecific(_PyRuntime.gilstate.autoTSSkey._key)
-                              : NULL;
+  PyThreadState *thread =
+      _PyRuntime.gilstate.autoTSSkey._is_initialized ? pthread_getspecific(_PyRuntime.gilstate.autoTSSkey._key) : NULL;
 #else
   PyThreadState *thread = PyGILState_GetThisThreadState();
 #endif

@@ -100,7 +100,8 @@ static inline __attribute__((always_inline)) void *guarded_malloc(size_t size, u
   return book(p, size, domain, scoped);
 }
 
-static inline __attribute__((always_inline)) void *hooked_calloc(size_t count, size_t size, unsigned domain, bool scoped) {
+static inline __attribute__((always_inline)) void *hooked_calloc(size_t count, size_t size, unsigned domain,
+                                                                 bool scoped) {
   bursar_anywhere_inside = true;
   void *p = under[domain].calloc(under[domain].ctx, count, size);
   bursar_anywhere_inside = false;
@@ -157,17 +158,19 @@ static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_
 }
 
 /* One set of them: name, domain, whether scopes are asked for. */
-#define HOOKS(name, domain, scoped)                                                                                  \
-  static __attribute__((noinline)) void *name##_malloc_guarded(size_t size) {                                       \
-    return guarded_malloc(size, domain, scoped);                                                                     \
-  }                                                                                                                  \
-  static void *name##_malloc(void *ctx, size_t size) {                                                               \
-    if (BURSAR_UNLIKELY(size - 1 >= plain_size))                                                                     \
-      return name##_malloc_guarded(size);                                                                            \
-    return book(under[domain].malloc(under[domain].ctx, size), size, domain, scoped);                                \
-  }                                                                                                                  \
-  static void *name##_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, domain, scoped); } \
-  static void *name##_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, domain, scoped); }   \
+#define HOOKS(name, domain, scoped)                                                                                \
+  static __attribute__((noinline)) void *name##_malloc_guarded(size_t size) {                                      \
+    return guarded_malloc(size, domain, scoped);                                                                   \
+  }                                                                                                                \
+  static void *name##_malloc(void *ctx, size_t size) {                                                             \
+    if (BURSAR_UNLIKELY(size - 1 >= plain_size))                                                                   \
+      return name##_malloc_guarded(size);                                                                          \
+    return book(under[domain].malloc(under[domain].ctx, size), size, domain, scoped);                              \
+  }                                                                                                                \
+  static void *name##_calloc(void *ctx, size_t count, size_t size) {                                               \
+    return hooked_calloc(count, size, domain, scoped);                                                             \
+  }                                                                                                                \
+  static void *name##_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, domain, scoped); } \
   static void name##_free(void *ctx, void *p) { hooked_free(p, domain, scoped); }
 HOOKS(obj, BURSAR_DOMAIN_OBJ, false)
 HOOKS(mem, BURSAR_DOMAIN_MEM, false)

@@ -12,12 +12,11 @@
 #include "account/account.h"
 #include "account/count.h"
 #include "anywhere.h"
+#include "api.h"
 #include "balance.h"
 #include "boot.h"
 #include "frames.h"
-#include "api.h"
 #include "hooks.h"
-#include "scope.h"
 #include "ledger/domains.h"
 #include "ledger/place.h"
 #include "modes.h"
@@ -25,6 +24,7 @@
 #include "numpy.h"
 #include "prim/prim.h"
 #include "report/summary.h"
+#include "scope.h"
 #include "weave.h"
 
 /* One set of books a process: whose they are, and how they end. */

@@ -12,15 +12,14 @@
 enum state { NEW, OPEN, ENDED };
 
 typedef struct scope {
-  PyObject_HEAD
-  PyObject *name;
+  PyObject_HEAD PyObject *name;
   PyObject *token;      /* takes the variable back; NULL while it is not set */
   struct scope *around; /* the scope that it was entered in, or NULL */
   enum state state;
   bool events;
-  uint32_t slot;  /* 0: counts nothing */
-  uint32_t books; /* of which start of the books that slot is */
-  uint32_t base; /* in_c.base before it was entered */
+  uint32_t slot;                 /* 0: counts nothing */
+  uint32_t books;                /* of which start of the books that slot is */
+  uint32_t base;                 /* in_c.base before it was entered */
   struct bursar_scope_facts end; /* as it ended */
 } Scope;
 
@@ -377,9 +376,12 @@ static PyGetSetDef figures[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyType_Slot type_slots[] = {{Py_tp_new, scope_new},           {Py_tp_dealloc, scope_dealloc},
-                                   {Py_tp_traverse, scope_traverse}, {Py_tp_clear, scope_clear},
-                                   {Py_tp_methods, methods},         {Py_tp_getset, figures},
+static PyType_Slot type_slots[] = {{Py_tp_new, scope_new},
+                                   {Py_tp_dealloc, scope_dealloc},
+                                   {Py_tp_traverse, scope_traverse},
+                                   {Py_tp_clear, scope_clear},
+                                   {Py_tp_methods, methods},
+                                   {Py_tp_getset, figures},
                                    {0, NULL}};
 static PyType_Spec type_spec = {.name = "bursar._bursar.Scope",
                                 .basicsize = sizeof(Scope),

@@ -86,7 +86,8 @@ def is_there(probe: str) -> bool:
     if kind == "command":
         return any(shutil.which(command) for command in what.split(","))
     if kind == "library":
-        return any(glob.glob(f"{folder}/{what}*") for folder in ("/usr/lib", "/usr/lib64", "/usr/lib/*", "/usr/local/lib"))
+        folders = ("/usr/lib", "/usr/lib64", "/usr/lib/*", "/usr/local/lib")
+        return any(glob.glob(f"{folder}/{what}*") for folder in folders)
     if kind == "header":
         return compiler_finds(what)
     if probe == "python:headers":

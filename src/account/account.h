@@ -29,7 +29,7 @@ struct bursar_recent {
   uint32_t at;
   uint32_t scope;       /* slot of the scope that the thread was last found in (scopes.h); 0: none */
   uint64_t context_ver; /* of its thread state, then */
-  bool unwatched; /* last's end will not be told */
+  bool unwatched;       /* last's end will not be told */
   struct bursar_recent *next;
 };
 
@@ -43,15 +43,15 @@ struct bursar_provider {
 struct bursar_account {
   struct bursar_site *numbered; /* sites - 1 */
   const void *last;             /* the block last allocated by the thread at hand; NULL once it is freed */
-  int64_t trigger;      /* books.live above this is a new peak, of the run or of a mark; changed by atomic adds */
-  int32_t countdown;    /* events until the clock is looked at */
-  uint32_t within;      /* temporary: freed before so many more allocations of the thread */
-  uint64_t plain_limit; /* sizes from 17 to 17 + this are booked inline */
+  int64_t trigger;       /* books.live above this is a new peak, of the run or of a mark; changed by atomic adds */
+  int32_t countdown;     /* events until the clock is looked at */
+  uint32_t within;       /* temporary: freed before so many more allocations of the thread */
+  uint64_t plain_limit;  /* sizes from 17 to 17 + this are booked inline */
   uint64_t scoped_limit; /* the same inside a scope; there plain_limit is 0 */
   struct bursar_scope *scopes; /* base of the region */
   uint32_t scope;              /* of the thread at hand, as in its bursar_recent */
-  bool active;          /* the books are open */
-  uint8_t mode;         /* enum bursar_mode */
+  bool active;                 /* the books are open */
+  uint8_t mode;                /* enum bursar_mode */
   /* From here on cold. */
   struct bursar_site *sites; /* base of the region */
   bool remote_any;           /* some facts have remote frees; set by any thread, never taken back */
@@ -59,7 +59,7 @@ struct bursar_account {
   uint32_t root;             /* enum: the root node of stacks found now */
   int64_t level;             /* the total that trigger stands for: trigger = level - what lane FREE holds */
   uint64_t started_ns;
-  uint64_t free_events;         /* of lane FREE, so that others see whether it moved */
+  uint64_t free_events; /* of lane FREE, so that others see whether it moved */
   uint64_t context_ver;
   struct bursar_recent *recent; /* of the thread at hand */
   struct bursar_recent *recents;

@@ -97,8 +97,8 @@ static double scale_of(double whole) { return whole > 0 ? (double)(1ull << WEIGH
 static unsigned weight(uint32_t index, const struct scales *scales) {
   const struct bursar_site *site = &bursar_account.sites[index];
   double most = (double)bursar_stacks_sites_now(site).bytes * scales->live;
-  double others[] = {(double)bursar_stacks_sites_at_peak(site).bytes * scales->peak, (double)site->alloc_bytes * scales->bytes,
-                     (double)site->allocs * scales->allocs};
+  double others[] = {(double)bursar_stacks_sites_at_peak(site).bytes * scales->peak,
+                     (double)site->alloc_bytes * scales->bytes, (double)site->allocs * scales->allocs};
   for (unsigned i = 0; i < 3; i++)
     most = others[i] > most ? others[i] : most;
   if (most < 1)

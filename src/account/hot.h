@@ -103,14 +103,13 @@ static inline __attribute__((always_inline)) bool bursar_hot_discharge(uint32_t 
 
 /* Books p, just allocated, at the site.  True: done; false: call bursar_account_alloc_gil instead (nothing is booked).
  * `scoped` (a constant): the thread at hand may be in a scope. */
-static inline __attribute__((always_inline)) bool bursar_hot_alloc_in(void *p, size_t size, uint32_t tag, unsigned domain,
-                                                                      bool scoped) {
+static inline __attribute__((always_inline)) bool bursar_hot_alloc_in(void *p, size_t size, uint32_t tag,
+                                                                      unsigned domain, bool scoped) {
   uintptr_t address = (uintptr_t)p;
   uint32_t *leaf = bursar_live_leaf(address);
   uint32_t slot = scoped ? bursar_account.scope : 0;
   uint64_t limit = slot ? bursar_account.scoped_limit : bursar_account.plain_limit;
-  if (BURSAR_UNLIKELY(size - 17 >= limit || (address & 15) || !leaf) ||
-      BURSAR_UNLIKELY(--bursar_account.countdown < 0))
+  if (BURSAR_UNLIKELY(size - 17 >= limit || (address & 15) || !leaf) || BURSAR_UNLIKELY(--bursar_account.countdown < 0))
     return false;
   uint32_t *cell = leaf + ((address >> 4) & (BURSAR_LEAF_CELLS - 1));
   struct bursar_site *site = bursar_hot_site(tag);
@@ -129,7 +128,8 @@ static inline __attribute__((always_inline)) bool bursar_hot_alloc_in(void *p, s
   memcpy(cell, &entry, sizeof entry);
   return true;
 }
-static inline __attribute__((always_inline)) bool bursar_hot_alloc(void *p, size_t size, uint32_t tag, unsigned domain) {
+static inline __attribute__((always_inline)) bool bursar_hot_alloc(void *p, size_t size, uint32_t tag,
+                                                                   unsigned domain) {
   return bursar_hot_alloc_in(p, size, tag, domain, false);
 }
 

@@ -240,9 +240,8 @@ static void put_small(uint32_t *cell, struct bursar_record record) {
     *cell = record.number << BURSAR_CELL_SHIFT | (uint32_t)record.size;
     return;
   }
-  cell[1] = record.scope
-                ? record.scope << SCOPE_SHIFT | (uint32_t)record.size << BURSAR_CELL_SHIFT | SIZE_MARK
-                : (uint32_t)record.size;
+  cell[1] = record.scope ? record.scope << SCOPE_SHIFT | (uint32_t)record.size << BURSAR_CELL_SHIFT | SIZE_MARK
+                         : (uint32_t)record.size;
   *cell = record.number << BURSAR_CELL_SHIFT | BURSAR_CELL_BIG | (record.watched ? BURSAR_CELL_WATCHED : 0) |
           (record.scope ? BURSAR_CELL_SCOPED : 0);
 }
@@ -465,8 +464,9 @@ void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, 
     }
     for (uint32_t i = 0; i < LARGE_RECORDS; i++)
       if (larges(leaf)[i].tag)
-        visit((const void *)(first + ((uintptr_t)i << LARGE_SHIFT) - (uintptr_t)(larges(leaf)[i].back & BACK_BITS) * 16),
-              decode_large(&larges(leaf)[i]), context);
+        visit(
+            (const void *)(first + ((uintptr_t)i << LARGE_SHIFT) - (uintptr_t)(larges(leaf)[i].back & BACK_BITS) * 16),
+            decode_large(&larges(leaf)[i]), context);
   }
   for (size_t i = 0; i < odd_slots; i++)
     if (odds[i].address > 1)

@@ -12,11 +12,11 @@
 #include "base/pool.h"
 #include "prim/prim.h"
 
-static uint32_t vacant;    /* slots given up, chained by `parent` */
-static uint32_t vacancies; /* so many */
-static uint32_t swept;     /* slots in use after the last sweep */
+static uint32_t vacant;     /* slots given up, chained by `parent` */
+static uint32_t vacancies;  /* so many */
+static uint32_t swept;      /* slots in use after the last sweep */
 static bool working, tried; /* there is room for the first of each */
-static uint64_t serial;   /* of the entry that began last */
+static uint64_t serial;     /* of the entry that began last */
 
 static struct bursar_writer *writer(void) { return &bursar_account.writer; }
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
@@ -24,9 +24,7 @@ static struct bursar_scope *slots(void) { return bursar_account.scopes; }
 static struct bursar_scope_name *names(void) {
   return (struct bursar_scope_name *)(void *)writer()->base[BURSAR_REGION_SCOPE_NAMES];
 }
-static struct bursar_event *events(void) {
-  return (struct bursar_event *)(void *)writer()->base[BURSAR_REGION_EVENTS];
-}
+static struct bursar_event *events(void) { return (struct bursar_event *)(void *)writer()->base[BURSAR_REGION_EVENTS]; }
 static bool room(enum bursar_region region, uint64_t bytes) {
   return bytes <= writer()->have[region] || bursar_writer_room(writer(), region, bytes) == 0;
 }
@@ -106,7 +104,8 @@ static uint32_t sketch_at(uint64_t bytes) {
 }
 
 static bool nothing_left(const struct bursar_scope *scope) {
-  return scope->state == BURSAR_SCOPE_ENDED && !scope->nested && load_signed(&scope->blocks) + load_signed(&scope->free_blocks) == 0;
+  return scope->state == BURSAR_SCOPE_ENDED && !scope->nested &&
+         load_signed(&scope->blocks) + load_signed(&scope->free_blocks) == 0;
 }
 
 /* An ended entry that nothing is charged to any more leaves its sums to its name, and so may those around it. */
@@ -220,7 +219,8 @@ static void fold_ended(void) {
 static bool full(void) {
   bursar_lock_take();
   uint32_t n = counts()->scopes;
-  bool full = !vacant && (n >= BURSAR_SCOPE_SLOTS || !room(BURSAR_REGION_SCOPES, (n + 1ull) * sizeof(struct bursar_scope)));
+  bool full = !vacant &&
+              (n >= BURSAR_SCOPE_SLOTS || !room(BURSAR_REGION_SCOPES, (n + 1ull) * sizeof(struct bursar_scope)));
   if (full) {
     sweep();
     full = !vacant;
@@ -307,15 +307,16 @@ void bursar_scopes_event(enum bursar_event_kind kind, uint32_t slot, uint32_t te
   if (!working || !slot)
     return;
   bursar_lock_take();
-  uint64_t capacity = writer()->limit[BURSAR_REGION_EVENTS] / sizeof(struct bursar_event), at = counts()->events % capacity;
+  uint64_t capacity = writer()->limit[BURSAR_REGION_EVENTS] / sizeof(struct bursar_event),
+           at = counts()->events % capacity;
   struct bursar_scope_facts facts = bursar_scopes_read(slot);
   if (room(BURSAR_REGION_EVENTS, (at + 1) * sizeof(struct bursar_event))) {
     events()[at] = (struct bursar_event){.time_ns = now(),
                                          .kind = kind,
                                          .scope = slots()[slot].name,
-                                         .bytes = kind == BURSAR_EVENT_SCOPE_ENDED  ? facts.peak_bytes
-                                                  : kind == BURSAR_EVENT_NOTE ? (uint64_t)facts.live_bytes
-                                                                              : 0,
+                                         .bytes = kind == BURSAR_EVENT_SCOPE_ENDED ? facts.peak_bytes
+                                                  : kind == BURSAR_EVENT_NOTE      ? (uint64_t)facts.live_bytes
+                                                                                   : 0,
                                          .text = text,
                                          .slot = slot};
     BURSAR_IN_ORDER();
@@ -371,8 +372,8 @@ void bursar_scopes_charge_free(uint32_t slot, int64_t bytes, int blocks) {
     __atomic_fetch_add(&scope->free_allocated_bytes, (uint64_t)bytes, __ATOMIC_RELAXED);
     __atomic_fetch_add(&scope->free_allocations, 1, __ATOMIC_RELAXED);
     uint64_t peak = load(&scope->peak_bytes);
-    while (live > (int64_t)peak &&
-           !__atomic_compare_exchange_n(&scope->peak_bytes, &peak, (uint64_t)live, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    while (live > (int64_t)peak && !__atomic_compare_exchange_n(&scope->peak_bytes, &peak, (uint64_t)live, false,
+                                                                __ATOMIC_RELAXED, __ATOMIC_RELAXED))
       ;
   }
   /* Its slot is given up by the next end of a block under the GIL, or of its entry: not here, where others look at it. */

@@ -225,9 +225,10 @@ static uint32_t site_add(uint32_t node, unsigned domain, enum bursar_lane lane) 
   facts_base()[index] = (struct bursar_site_facts){
       .node = node, .domain = (uint16_t)domain, .lane = (uint16_t)lane, .created = (uint32_t)BURSAR_BOOKS->tick};
   /* It held nothing at the last peak, as its first touch will find; nor at the last tick, which `created` says. */
-  bursar_account.sites[index] =
-      (struct bursar_site){.epoch = index < BURSAR_SITE_FIRST ? UINT64_MAX : lane ? BURSAR_EPOCH_FREE : 0,
-                           .tick = (uint32_t)BURSAR_BOOKS->tick};
+  bursar_account.sites[index] = (struct bursar_site){.epoch = index < BURSAR_SITE_FIRST ? UINT64_MAX
+                                                              : lane                    ? BURSAR_EPOCH_FREE
+                                                                                        : 0,
+                                                     .tick = (uint32_t)BURSAR_BOOKS->tick};
   if (bursar_account.mode == BURSAR_MODE_SAMPLE)
     bursar_sample_clear(index);
   BURSAR_IN_ORDER();
@@ -271,7 +272,8 @@ uint32_t bursar_stacks_site_index(const struct bursar_site *site) { return (uint
 
 /* What other threads add to meanwhile: the frees are read first, so that no block has gone that did not come. */
 static struct bursar_holding holding_free(const struct bursar_site *site) {
-  uint64_t gone = __atomic_load_n(&site->free_bytes, __ATOMIC_ACQUIRE), ended = __atomic_load_n(&site->frees, __ATOMIC_ACQUIRE);
+  uint64_t gone = __atomic_load_n(&site->free_bytes, __ATOMIC_ACQUIRE),
+           ended = __atomic_load_n(&site->frees, __ATOMIC_ACQUIRE);
   return (struct bursar_holding){__atomic_load_n(&site->alloc_bytes, __ATOMIC_RELAXED) - gone,
                                  __atomic_load_n(&site->allocs, __ATOMIC_RELAXED) - ended};
 }

@@ -212,7 +212,7 @@ struct bursar_site {
   uint64_t peak_bytes;  /* held at the peak, if epoch >= books.peak_epoch; else what it holds now */
   uint32_t peak_blocks; /* stops at 2^32 - 1 */
   uint32_t tick;        /* low word of the tick of its last undo record */
-  uint64_t epoch; /* of its last event, as far as it was noted */
+  uint64_t epoch;       /* of its last event, as far as it was noted */
   uint64_t temporaries;
 };
 #define BURSAR_SITE_FIRST 6u
@@ -259,8 +259,8 @@ struct bursar_tick {
 #define BURSAR_SKETCH 320u
 #define BURSAR_SKETCH_OCTAVE 8u /* counters for a doubling */
 struct bursar_scope_name {
-  uint32_t name; /* string */
-  uint32_t slot; /* of the entry that is charged for what folded ones still hold; 0: none */
+  uint32_t name;  /* string */
+  uint32_t slot;  /* of the entry that is charged for what folded ones still hold; 0: none */
   uint64_t calls; /* entries that have ended, with a slot or without */
   uint64_t allocated_bytes;
   uint64_t allocations;
@@ -273,7 +273,12 @@ struct bursar_scope_name {
   uint32_t sketch[BURSAR_SKETCH];
 };
 
-enum bursar_scope_state { BURSAR_SCOPE_VACANT = 0, BURSAR_SCOPE_OPEN = 1, BURSAR_SCOPE_ENDED = 2, BURSAR_SCOPE_POOL = 3 };
+enum bursar_scope_state {
+  BURSAR_SCOPE_VACANT = 0,
+  BURSAR_SCOPE_OPEN = 1,
+  BURSAR_SCOPE_ENDED = 2,
+  BURSAR_SCOPE_POOL = 3
+};
 
 /* One entry.  Its figures are those of its own blocks and of the entries nested in it. */
 struct bursar_scope {
@@ -301,7 +306,7 @@ enum bursar_event_kind { BURSAR_EVENT_SCOPE_BEGAN = 1, BURSAR_EVENT_SCOPE_ENDED 
 
 struct bursar_event {
   uint64_t time_ns;
-  uint32_t kind; /* enum bursar_event_kind */
+  uint32_t kind;  /* enum bursar_event_kind */
   uint32_t scope; /* index in the names */
   uint64_t bytes; /* began: 0; ended: its peak; note: what it held */
   uint32_t text;  /* string */

@@ -14,11 +14,11 @@
 struct loading {
   struct bursar_model *model;
   const struct bursar_reader *reader;
-  uint32_t *index_of;  /* by ledger index: the site's index in the model, or NONE */
-  uint32_t *next_born; /* by ledger index: the next site made in the same interval, or NONE */
-  uint32_t *changed;   /* by undo record of the model: the ledger's index of the site that it is of */
+  uint32_t *index_of;        /* by ledger index: the site's index in the model, or NONE */
+  uint32_t *next_born;       /* by ledger index: the next site made in the same interval, or NONE */
+  uint32_t *changed;         /* by undo record of the model: the ledger's index of the site that it is of */
   struct bursar_held *parts; /* by ledger index */
-  uint8_t *root_of;    /* by node */
+  uint8_t *root_of;          /* by node */
   struct bursar_index names, places;
 };
 
@@ -62,8 +62,8 @@ static int take_memory(struct loading *l, struct bursar_error *error) {
   int indices = bursar_index_init_texts(&l->names, reader->codes * 2);
   if (indices == 0)
     indices = bursar_index_init(&l->places, reader->sites);
-  if (indices == 0 && l->changed && l->parts && model->sites && model->last && model->nodes && model->codes && model->ticks && model->undos &&
-      l->index_of && l->root_of && l->next_born)
+  if (indices == 0 && l->changed && l->parts && model->sites && model->last && model->nodes && model->codes &&
+      model->ticks && model->undos && l->index_of && l->root_of && l->next_born)
     return 0;
   return bursar_error_set(error, BURSAR_FAILED, "not enough memory to read %s", reader->path);
 }
@@ -119,7 +119,8 @@ static struct bursar_held held_at_peak(const struct bursar_reader *reader, uint3
     return (struct bursar_held){reader->books.peak_free_bytes[i], reader->books.peak_free_blocks[i]};
   const struct bursar_site_facts *facts = &reader->facts[i];
   uint64_t epoch = site->epoch & ~BURSAR_EPOCH_FREE;
-  if (facts->lane == BURSAR_LANE_GIL && epoch < reader->books.peak_epoch && facts->remote_epoch == (uint32_t)reader->books.peak_epoch)
+  if (facts->lane == BURSAR_LANE_GIL && epoch < reader->books.peak_epoch &&
+      facts->remote_epoch == (uint32_t)reader->books.peak_epoch)
     return (struct bursar_held){site->alloc_bytes - site->free_bytes - facts->remote_peak_bytes,
                                 site->allocs - site->frees - facts->remote_peak_frees};
   if (epoch < reader->books.peak_epoch)
@@ -201,7 +202,8 @@ static void sum_undos(struct loading *l) {
     if (undo->site == NONE)
       continue;
     struct bursar_held *part = &l->parts[l->changed[i]], *sum = &held[undo->site];
-    *sum = (struct bursar_held){sum->bytes + undo->held.bytes - part->bytes, sum->blocks + undo->held.blocks - part->blocks};
+    *sum = (struct bursar_held){sum->bytes + undo->held.bytes - part->bytes,
+                                sum->blocks + undo->held.blocks - part->blocks};
     *part = undo->held;
     undo->held = *sum;
   }

@@ -97,7 +97,10 @@ def test_the_header_comes_with_the_package(python: str) -> None:
 
 
 def test_without_bursar(python: str, driver: str) -> None:
-    program = driver + "assert driver.setup() == 0\np = driver.pool_alloc(10); driver.pool_free(p)\nassert driver.begin(b'x') == 0\ndriver.end(0)\n"
+    program = driver + (
+        "assert driver.setup() == 0\np = driver.pool_alloc(10); driver.pool_free(p)\n"
+        "assert driver.begin(b'x') == 0\ndriver.end(0)\n"
+    )
     done = subprocess.run([python, "-S", "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -165,9 +165,8 @@ def test_a_cpp_program(keep: Keep, tmp_path: Path) -> None:
         pytest.skip("no C++ compiler to build the program with: install g++")
     (tmp_path / "cpp.cc").write_text(CPP)
     library = tmp_path / "cpp.so"
-    subprocess.run(
-        [*compiler.split(), "-std=c++17", "-O0", "-fno-builtin", "-shared", "-fPIC", "-o", library, tmp_path / "cpp.cc"], check=True
-    )
+    flags = ["-std=c++17", "-O0", "-fno-builtin", "-shared", "-fPIC"]
+    subprocess.run([*compiler.split(), *flags, "-o", library, tmp_path / "cpp.cc"], check=True)
     books = keep(
         f"import ctypes\nd = ctypes.PyDLL({str(library)!r})\n"
         "d.kept.restype = d.kept_wide.restype = ctypes.c_void_p\n"

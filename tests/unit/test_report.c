@@ -97,7 +97,8 @@ static struct ledger_build_held together(const struct ledger_build *b, const str
                                          const struct ledger_build_held *held) {
   struct ledger_build_held sum = {0, 0};
   for (uint32_t i = 0; i < b->site_count; i++)
-    if (b->facts[i].node == site->node && b->facts[i].domain == site->domain && (i < BURSAR_SITE_FIRST) == site->outside)
+    if (b->facts[i].node == site->node && b->facts[i].domain == site->domain &&
+        (i < BURSAR_SITE_FIRST) == site->outside)
       sum = (struct ledger_build_held){sum.bytes + held[i].bytes, sum.blocks + held[i].blocks};
   return sum;
 }
