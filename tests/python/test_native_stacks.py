@@ -382,7 +382,7 @@ def test_without_native_there_are_none(keep: Keep, driver: Path) -> None:
 
 
 def test_from_within_a_program(execute: Run, python: str, driver: Path, facts: Facts, tmp_path: Path) -> None:
-    start = "import bursar\nbursar.start(output='here.bursar', native=True)\n"
+    start = "import bursar\nbursar.start('exact', output='here.bursar', native=True)\n"
     program = head(driver) + start + "kept = chain(1234)\nbursar.stop()\n"
     path = tmp_path / "program.py"
     path.write_text(program)
