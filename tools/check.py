@@ -146,6 +146,11 @@ def step_suites() -> Tally:
     return passes("tests/suites/run")
 
 
+def step_torch() -> Tally:
+    """torch's memory by line, in the checkout's environment: it is too large for the other steps."""
+    return passes(PYTHON, "tools/prepare.py", "torch") + run_pytest(PYTHON, "torch", "tests/python/test_native_torch.py")
+
+
 def step_soak() -> Tally:
     """What takes hours, for make soak: the tests marked `soak`, and ten minutes of fuzzing."""
     return fuzz(600) + run_pytest(PYTHON, "soak", "-m", "soak")

@@ -31,6 +31,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "demo": (("build",), ("build", "node", "demo")),
     "test": (("build", "test"), ("build", "node", "test")),
     "check": (("build", "test", "check"), ("build", "node", "test", "check", "suites", "wheel")),
+    "torch": (("build", "test"), ("build", "node", "test", "torch")),
     "wheel": (("build",), ("build", "node", "wheel", "core")),
 }
 
