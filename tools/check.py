@@ -148,7 +148,8 @@ def step_suites() -> Tally:
 
 def step_torch() -> Tally:
     """torch's memory by line, in the checkout's environment: it is too large for the other steps."""
-    return passes(PYTHON, "tools/prepare.py", "torch") + run_pytest(PYTHON, "torch", "tests/python/test_native_torch.py")
+    found = passes(PYTHON, "tools/prepare.py", "torch")
+    return found + run_pytest(PYTHON, "torch", "tests/python/test_native_torch.py")
 
 
 def step_soak() -> Tally:

@@ -1,4 +1,4 @@
-"""torch (CPU): what its operations allocate, which they do after they released the GIL, is on the line that called them.
+"""torch (CPU): what its operations allocate, after they released the GIL, is on the line that called them.
 
 torch is too large for `make test` to install: `make check` does (step torch), and so runs these."""
 
@@ -30,7 +30,7 @@ def test_tensors_by_line(keep: Keep) -> None:
     assert 16 * MIB <= held["weights"] < 17 * MIB
     assert 32 * MIB <= held["inputs"] < 33 * MIB
     assert 32 * MIB <= held["out"] < 33 * MIB
-    assert held["hidden"] < MIB
+    assert held["hidden"] < 8 * MIB  # what the first product sets up for itself
     assert books.sum("hidden", "allocated_bytes", "malloc") >= 32 * MIB
 
 
