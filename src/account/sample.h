@@ -65,7 +65,7 @@ void bursar_sample_merge(uint32_t from, uint32_t into);
 void bursar_sample_clear(uint32_t index);
 
 static inline bool bursar_sample_may_hold(const void *p) {
-  return bursar_sample_pages[((uintptr_t)p >> 12) & (BURSAR_SAMPLE_PAGES - 1)] != 0;
+  return __atomic_load_n(&bursar_sample_pages[((uintptr_t)p >> 12) & (BURSAR_SAMPLE_PAGES - 1)], __ATOMIC_RELAXED) != 0;
 }
 
 /* Counts a block.  True: it is chosen, and to be booked. */
