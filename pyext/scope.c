@@ -280,6 +280,8 @@ static PyObject *scope_figure(Scope *self, void *which) {
 
 static PyObject *scope_name(Scope *self, void *unused) { return Py_NewRef(self->name); }
 
+static PyObject *scope_events(Scope *self, void *unused) { return PyBool_FromLong(self->events); }
+
 static int scope_traverse(Scope *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
   Py_VISIT(self->name);
@@ -367,6 +369,7 @@ static PyMethodDef methods[] = {
 #define FIGURE(name, which, doc) {name, (getter)scope_figure, NULL, doc, (void *)(uintptr_t)(which)}
 static PyGetSetDef figures[] = {
     {"name", (getter)scope_name, NULL, "The name.", NULL},
+    {"events", (getter)scope_events, NULL, "Whether its beginning and its end are noted as events.", NULL},
     FIGURE("live", LIVE, "Bytes that its blocks hold now, those of scopes within it included."),
     FIGURE("peak", PEAK, "The most that live was, in bytes."),
     FIGURE("allocated", ALLOCATED, "Bytes allocated in it."),

@@ -46,14 +46,11 @@ class scope(_bursar.Scope):  # noqa: N801 (a class, so that a with statement cos
     thread or task.  ValueError: no name.  Source: the exact account.
     """
 
-    __slots__ = ("_events",)
-
-    def __init__(self, name: str, *, events: bool = False) -> None:
-        self._events = events
+    __slots__ = ()
 
     def __call__(self, function: Function) -> Function:
         """Make each call of the function an entry of its own."""
-        wrapped: Function = wrap(function, self.name, self._events)
+        wrapped: Function = wrap(function, self.name, self.events)
         return wrapped
 
     def __repr__(self) -> str:
