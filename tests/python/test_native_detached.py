@@ -100,7 +100,7 @@ def test_a_peak_without_the_gil(keep: Keep) -> None:
     assert books.sum("high", "peak_bytes", "malloc") == 50 << 20
     assert books.sum("higher", "peak_bytes", "malloc") == 30 << 20
     assert books.sum("later", "peak_bytes", "malloc") == 0
-    assert 80 << 20 <= books.facts["peak_bytes"] < 81 << 20
+    assert 80 << 20 <= books.facts["peak_bytes"] < 84 << 20  # and what Python holds
     assert books.facts["peak_error_bytes"] < books.facts["peak_bytes"] / 1000
 
 
@@ -163,7 +163,7 @@ def test_many_stacks_are_folded(keep: Keep) -> None:
     assert books.sum("heavy", "live_bytes", "malloc") == 20 << 20
     held = sum(s["live_bytes"] for s in books.facts["sites"] if s["domain"] == "malloc"
                and [f for f in s["stack"] if f["function"] == "work"])  # fmt: skip
-    assert held == 60_000 * 100
+    assert 60_000 * 100 <= held < 60_000 * 100 + 400_000  # and what Python takes from malloc on those lines
     assert_balanced(books.facts)
 
 
