@@ -229,16 +229,20 @@ static void rewrite_folded(struct folding *f, unsigned from, unsigned to, uint32
   struct bursar_undo *out = undos(to);
   bool full = false;
   memcpy(ticks(to), ticks(from), n * sizeof(struct bursar_tick));
+  /* Of the interval at hand, whatever ticks of totals are in it: its first record of a site says all. */
+  uint32_t whole = n;
   for (uint32_t i = n; i-- > 0;) {
     uint32_t end = i + 1 < n ? ticks(from)[i + 1].first_undo : records, before = at;
-    f->changes = 0;
     for (uint32_t k = end; k-- > ticks(from)[i].first_undo;)
-      go_back(f, undos(from)[k].site, undos(from)[k].bytes, undos(from)[k].blocks, i);
+      go_back(f, undos(from)[k].site, undos(from)[k].bytes, undos(from)[k].blocks, whole);
     for (uint32_t site = f->first_born[i]; site; site = f->next_born[site - 1])
-      go_back(f, site - 1, 0, 0, i);
+      go_back(f, site - 1, 0, 0, whole);
+    ticks(to)[i].first_undo = at;
+    if (i && !is_whole(&ticks(from)[i]))
+      continue;
     for (uint32_t k = 0; k < f->changes && !full; k++) {
       const struct together *one = &f->together[f->changed[k]];
-      if (one->born == i)
+      if (one->born >= i)
         continue; /* readers know that it held nothing */
       full = !at;
       if (!full)
@@ -247,6 +251,8 @@ static void rewrite_folded(struct folding *f, unsigned from, unsigned to, uint32
     at = full ? before : at;
     ticks(to)[i].first_undo = at;
     ticks(to)[i].flags |= full ? BURSAR_TICK_TOTALS : 0;
+    f->changes = 0;
+    whole = i;
   }
   for (uint32_t i = 0; i < n; i++)
     ticks(to)[i].first_undo -= at;
@@ -280,10 +286,14 @@ static uint64_t records_folded(const uint32_t *into, const struct bursar_past *p
       made[born(ticks(half), n, past[i].created)]++;
       left += !into[i + 1];
     }
-  for (uint32_t i = 0; i < n; i++) {
+  uint64_t most = 0;
+  for (uint32_t i = n; i-- > 0;) {
     uint32_t end = i + 1 < n ? ticks(half)[i + 1].first_undo : counts()->undos[half];
-    uint64_t most = (uint64_t)(end - ticks(half)[i].first_undo) + made[i];
+    most += (uint64_t)(end - ticks(half)[i].first_undo) + made[i];
+    if (i && !is_whole(&ticks(half)[i]))
+      continue;
     sum += most < left ? most : left;
+    most = 0;
   }
   return sum;
 }
