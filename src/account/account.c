@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "account/answer.h"
 #include "account/count.h"
 #include "account/fold.h"
 #include "account/hot.h"
@@ -320,6 +321,7 @@ static void remember(const void *p) {
 static void look(void) {
   bursar_journal_count_down();
   bursar_journal_look();
+  bursar_answer_if_asked();
   if (bursar_account.writer.failed)
     break_off();
 }

@@ -41,12 +41,7 @@ static void count_large(const void *p, struct bursar_record record, void *contex
 }
 
 static uint64_t live_of(unsigned domain) {
-  const struct bursar_books *books = BURSAR_BOOKS;
-  const struct bursar_tally *free_lane = &books->free_lane[domain];
-  int64_t live = (int64_t)(books->gil[domain].alloc_bytes - books->gil[domain].free_bytes) -
-                 (int64_t)__atomic_load_n(&books->remote[domain].free_bytes, __ATOMIC_RELAXED) -
-                 (int64_t)__atomic_load_n(&free_lane->free_bytes, __ATOMIC_RELAXED) +
-                 (int64_t)__atomic_load_n(&free_lane->alloc_bytes, __ATOMIC_RELAXED);
+  int64_t live = (int64_t)bursar_account_live_of(domain); /* others may be in the middle of an event */
   return live > 0 ? (uint64_t)live : 0;
 }
 
@@ -125,8 +120,8 @@ static __attribute__((noinline)) void answer_now(uint64_t request) {
   bursar_look_end(&look);
 }
 
-void bursar_answer_if_asked(uint64_t now) {
-  static uint64_t answered_for, quiet_until;
+void bursar_answer_if_asked(void) {
+  static uint64_t quiet_until;
   if (!bursar_account.writer.head)
     return;
   const struct bursar_control *control =
@@ -134,13 +129,12 @@ void bursar_answer_if_asked(uint64_t now) {
   uint64_t request = __atomic_load_n(&control->request, __ATOMIC_ACQUIRE);
   if (request == __atomic_load_n(&answer()->done, __ATOMIC_RELAXED))
     return;
-  /* A new ledger's clock begins anew. */
-  if (answered_for == bursar_account.started_ns && now < quiet_until)
-    return;
   uint64_t began = bursar_prim_now();
+  if (began < quiet_until)
+    return;
   answer_now(request);
-  answered_for = bursar_account.started_ns;
-  quiet_until = now + (bursar_prim_now() - began) * (IDLE_SHARE + 1);
+  uint64_t ended = bursar_prim_now();
+  quiet_until = ended + (ended - began) * IDLE_SHARE;
 }
 
 void bursar_answer_arena(int64_t bytes) {

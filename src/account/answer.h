@@ -14,8 +14,9 @@
  * *look is the caller's to end after a success of the first.  With the books closed, what they would know is not known. */
 int bursar_answer_begin(struct bursar_look *look, unsigned how) __attribute__((warn_unused_result));
 void bursar_answer_finish(struct bursar_look *look, struct bursar_inside *out);
-/* Answers if a reader has asked and the last answer is not too near.  Nothing, cheaply, otherwise: class H. */
-void bursar_answer_if_asked(uint64_t now);
+/* Answers if a reader has asked and the last answer is not too near.  Nothing, cheaply, otherwise: class H.  Not under the
+ * lock of the books, which others wait for. */
+void bursar_answer_if_asked(void);
 /* There are interpreters with GILs of their own from now on, whose arenas come and go beside the main one.  Class H. */
 void bursar_answer_expect_many_gils(void);
 /* pymalloc got an arena, or gave one back (bytes below 0).  Class H. */

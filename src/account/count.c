@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "account/account.h"
+#include "account/answer.h"
 #include "account/journal.h"
 #include "ledger/tallies.h"
 #include "prim/prim.h"
@@ -158,6 +159,7 @@ void bursar_count_look(void) {
   books->live = total > 0 ? (uint64_t)total : 0;
   unlock();
   bursar_journal_look();
+  bursar_answer_if_asked();
 }
 
 void bursar_count_start(void) {

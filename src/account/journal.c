@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "account/account.h"
-#include "account/answer.h"
 #include "account/hot.h"
 #include "account/lock.h"
 #include "account/stacks.h"
@@ -487,7 +486,6 @@ static void look(void) {
   if (now == before || (int64_t)now < (int64_t)before)
     return;
   last_look = now;
-  bursar_answer_if_asked(now);
   uint64_t interval = counts()->tick_interval_ns;
   if (now - before >= interval && events() != noted)
     (void)note(before > last_tick ? before : last_tick, now, 0); /* the program rested, with what it holds now */

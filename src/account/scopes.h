@@ -28,6 +28,7 @@ uint32_t bursar_scopes_name(const char *text, size_t bytes);
 uint32_t bursar_scopes_enter(uint32_t name, uint32_t parent);
 /* The same without the GIL: nothing is folded to make room. */
 uint32_t bursar_scopes_enter_free(uint32_t name, uint32_t parent);
+
 struct bursar_scope_facts {
   int64_t live_bytes;
   uint64_t peak_bytes, allocated_bytes, allocations, time_ns;
@@ -45,9 +46,9 @@ uint32_t bursar_scopes_slot(uint64_t handle);
 /* Notes an event. */
 void bursar_scopes_event(enum bursar_event_kind kind, uint32_t slot, uint32_t text);
 
-/* A block of so many bytes begins, or ends: `blocks` is 1 or -1, or 0 for a piece of a mapping. */
 /* hot.h: an entry that has ended may hold nothing any more. */
 void bursar_scopes_emptied(uint32_t slot);
+/* A block of so many bytes begins, or ends: `blocks` is 1 or -1, or 0 for a piece of a mapping. */
 void bursar_scopes_charge_gil(uint32_t slot, int64_t bytes, int blocks);
 void bursar_scopes_charge_free(uint32_t slot, int64_t bytes, int blocks);
 

@@ -1,5 +1,6 @@
 """The known holes of interposers, one by one: forks, signals, threads that end, libraries that come and go."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from books import Books, Keep, keep
+from running import Run
 
 __all__ = ["keep"]
 pytestmark = pytest.mark.core
@@ -199,3 +201,22 @@ def test_another_malloc_is_not_counted_twice(keep: Keep, driver: Path) -> None:
     )  # fmt: skip
     assert books.sum("kept", "live_bytes", "malloc") == 30_000_000
     assert domain(books, "mmap", "live_bytes") < 8 << 20  # arenas of Python's
+
+
+def test_threads_without_the_gil_answer_nobody(
+    command: str, environment: dict[str, str], bursar: Run, driver: Path, tmp_path: Path
+) -> None:
+    """A look into the process's memory is for who holds the GIL: others would read arenas that go, and hold up all the rest."""
+    text = head(driver) + "driver.storm_begin(); print('here', flush=True); input(); driver.storm_end()\n"
+    (tmp_path / "storm.py").write_text(text)
+    with subprocess.Popen(
+        [command, "run", "--domains", "malloc,mmap", tmp_path / "storm.py"], env=environment, cwd=tmp_path,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as program:  # fmt: skip
+        assert program.stdout and program.stdout.readline() == "here\n"
+        for _ in range(5):
+            done = bursar("balance", str(program.pid), "--format", "json")
+            assert done.returncode == 0, done.stderr
+            assert any("is idle" in note for note in json.loads(done.stdout)["notes"]), done.stdout
+        program.communicate("\n", timeout=60)
+    assert program.returncode == 0
