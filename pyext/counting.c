@@ -279,14 +279,12 @@ static void native_drop(void *p, struct bursar_record old, void *q, size_t size)
 
 #define MAPPED 1u /* in the table of mappings, where other modes have a site's number */
 
-static size_t whole_pages(size_t bytes) { return (bytes + BURSAR_PAGE - 1) & ~(size_t)(BURSAR_PAGE - 1); }
-
 static void native_mapped(void *at, size_t bytes) {
   if (bursar_anywhere_inside)
     return;
   if (bursar_maps_put((uintptr_t)at,
-                      (struct bursar_piece){.bytes = whole_pages(bytes), .number = MAPPED, .ends = true}) &&
-      bursar_count_begin(whole_pages(bytes), BURSAR_DOMAIN_MMAP))
+                      (struct bursar_piece){.bytes = bursar_maps_whole_pages(bytes), .number = MAPPED, .ends = true}) &&
+      bursar_count_begin(bursar_maps_whole_pages(bytes), BURSAR_DOMAIN_MMAP))
     together();
 }
 
@@ -294,13 +292,13 @@ static void native_unmapping(void *at, size_t bytes) {
   struct bursar_piece piece;
   if (bursar_anywhere_inside)
     return;
-  while (bursar_maps_cut((uintptr_t)at, whole_pages(bytes), &piece))
+  while (bursar_maps_cut((uintptr_t)at, bursar_maps_whole_pages(bytes), &piece))
     end_of(piece.bytes, BURSAR_DOMAIN_MMAP);
 }
 
 static bool native_lift_map(void *at, size_t bytes, struct bursar_record *old) {
   struct bursar_piece piece;
-  if (bursar_anywhere_inside || !bursar_maps_cut((uintptr_t)at, whole_pages(bytes), &piece))
+  if (bursar_anywhere_inside || !bursar_maps_cut((uintptr_t)at, bursar_maps_whole_pages(bytes), &piece))
     return false;
   *old = (struct bursar_record){.size = piece.bytes, .number = MAPPED, .watched = piece.ends};
   return true;

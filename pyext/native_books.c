@@ -40,11 +40,8 @@ static void retire_piece(struct bursar_piece piece, bool gil) {
     bursar_account_unmap_free(record, piece.ends, BURSAR_DOMAIN_MMAP);
 }
 
-/* The kernel maps whole pages. */
-static size_t whole_pages(size_t bytes) { return (bytes + BURSAR_PAGE - 1) & ~(size_t)(BURSAR_PAGE - 1); }
-
 static void mapped(void *at, size_t asked) {
-  size_t bytes = whole_pages(asked);
+  size_t bytes = bursar_maps_whole_pages(asked);
   if (bursar_anywhere_inside || !bursar_account.active)
     return;
   bursar_anywhere_inside = true;
@@ -72,7 +69,7 @@ static void unmapping(void *at, size_t bytes) {
     return;
   bursar_anywhere_inside = true;
   bool gil = bursar_anywhere_hold_off();
-  while (bursar_maps_cut((uintptr_t)at, whole_pages(bytes), &piece))
+  while (bursar_maps_cut((uintptr_t)at, bursar_maps_whole_pages(bytes), &piece))
     retire_piece(piece, gil);
   bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
@@ -89,7 +86,7 @@ static bool lift_map(void *at, size_t bytes, struct bursar_record *old) {
   if (bursar_anywhere_inside)
     return false;
   bursar_anywhere_inside = true;
-  bool gil = bursar_anywhere_hold_off(), found = bursar_maps_cut((uintptr_t)at, whole_pages(bytes), &piece);
+  bool gil = bursar_anywhere_hold_off(), found = bursar_maps_cut((uintptr_t)at, bursar_maps_whole_pages(bytes), &piece);
   *old = (struct bursar_record){.size = piece.bytes,
                                 .number = piece.number,
                                 .watched = piece.ends,

@@ -7,7 +7,10 @@
 #define BURSAR_ACCOUNT_MAPS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "ledger/layout.h"
 
 /* A piece of a mapping: its site's number, whether the block ends with it, and the scope that is charged for it. */
 struct bursar_piece {
@@ -16,6 +19,11 @@ struct bursar_piece {
   bool ends;
   uint32_t scope; /* slot; 0: none */
 };
+
+/* The kernel maps whole pages. */
+static inline size_t bursar_maps_whole_pages(size_t bytes) {
+  return (bytes + BURSAR_PAGE - 1) & ~(size_t)(BURSAR_PAGE - 1);
+}
 
 /* Nothing is mapped there yet, as far as the table knows.  False: no memory. */
 bool bursar_maps_put(uintptr_t at, struct bursar_piece piece);

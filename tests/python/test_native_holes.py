@@ -206,7 +206,7 @@ def test_another_malloc_is_not_counted_twice(keep: Keep, driver: Path) -> None:
 def test_threads_without_the_gil_answer_nobody(
     command: str, environment: dict[str, str], bursar: Run, driver: Path, tmp_path: Path
 ) -> None:
-    """A look into the process's memory is for who holds the GIL: others would read arenas that go, and hold up all the rest."""
+    """A look into memory is for who holds the GIL: others would read arenas that go, and hold up all the rest."""
     text = head(driver) + "driver.storm_begin(); print('here', flush=True); input(); driver.storm_end()\n"
     (tmp_path / "storm.py").write_text(text)
     with subprocess.Popen(
