@@ -40,7 +40,6 @@ static bool counts(const Scope *scope) {
   return scope->state == OPEN && scope->slot && scope->books == books_started && bursar_account.active;
 }
 
-/* What was begun in a scope may go on after its end (an executor's task): then it is the business of those around it. */
 /* Scopes that C code began in this thread, the innermost last; those below `base` are outside the scope of Python's that was
  * entered last. */
 #define C_DEPTH 64u
@@ -58,6 +57,7 @@ static uint32_t slot_in_c(void) {
   return 0;
 }
 
+/* What was begun in a scope may go on after its end (an executor's task): then it is the business of those around it. */
 static uint32_t slot_of(const Scope *scope) {
   while (scope && !counts(scope))
     scope = scope->around;
