@@ -135,13 +135,6 @@ static inline __attribute__((always_inline)) void hooked_free(void *p, unsigned 
     under[domain].free(under[domain].ctx, p);
 }
 
-static __attribute__((noinline)) void retire(void *p, struct bursar_record old, unsigned domain) {
-  bool was = bursar_anywhere_inside;
-  bursar_anywhere_inside = true;
-  bursar_account_retire_gil(p, old, domain);
-  bursar_anywhere_inside = was;
-}
-
 /* The old entry is retired before the call, since the address may be handed out again inside it, and put back where the
  * call fails. */
 static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_t size, unsigned domain, bool scoped) {
@@ -149,11 +142,11 @@ static inline __attribute__((always_inline)) void *hooked_realloc(void *p, size_
   bool known = p && bursar_live_take(p, &old);
   bursar_anywhere_inside = true;
   void *q = under[domain].realloc(under[domain].ctx, p, size);
-  bursar_anywhere_inside = false;
   if (known && !q)
     (void)bursar_live_put(p, old);
   else if (known)
-    retire(p, old, domain);
+    bursar_account_retire_gil(p, old, domain);
+  bursar_anywhere_inside = false;
   return book(q, size, domain, scoped);
 }
 
