@@ -214,7 +214,7 @@ def test_threads_without_the_gil_answer_nobody(
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as program:  # fmt: skip
         assert program.stdout and program.stdout.readline() == "here\n"
-        call = Path(f"/proc/{program.pid}/syscall")  # of the main thread; read() from 0 is the last that it does for now
+        call = Path(f"/proc/{program.pid}/syscall")  # the main thread's last for now: read() from 0
         while call.read_text().split()[1:2] != ["0x0"]:
             pass
         for _ in range(5):
