@@ -33,7 +33,7 @@ size_t bursar_peek_places(const struct bursar_peek *peek, uint64_t at, uint64_t 
 
 /* For each page of [at, at + 4096 * count) a bit in `bits`, least significant first: it is resident (as Rss counts: pages
  * of zeros that were only read are not).  `all`: pages are present whether exclusively ours or not; else only those that
- * are surely no pages of zeros.  Their number, or a negative errno. */
+ * are surely no pages of zeros; a newer kernel knows, and `all` makes no difference.  Their number, or a negative errno. */
 ssize_t bursar_peek_pages(const struct bursar_peek *peek, uint64_t at, uint64_t count, bool all, uint64_t *bits);
 
 #endif

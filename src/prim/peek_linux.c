@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -13,6 +14,19 @@
 #define ENTRY_PRESENT (1ull << 63)
 #define ENTRY_FILE (1ull << 61)
 #define ENTRY_EXCLUSIVE (1ull << 56)
+#define RANGES_AT_ONCE 340u
+
+/* Linux 6.7's PAGEMAP_SCAN, which older headers do not have. */
+struct range {
+  uint64_t from, to, categories;
+};
+struct scan {
+  uint64_t size, flags, from, to, walked_to, ranges, ranges_room, pages_most;
+  uint64_t inverted, all_of, any_of, told;
+};
+#define PAGEMAP_SCAN _IOWR('f', 16, struct scan)
+#define SCAN_PRESENT 8u
+#define SCAN_ZEROS 32u
 
 static int open_proc(pid_t pid, const char *name) {
   char path[64];
@@ -91,29 +105,74 @@ size_t bursar_peek_places(const struct bursar_peek *peek, uint64_t at, uint64_t 
   return read;
 }
 
+static void set_bits(uint64_t *bits, uint64_t from, uint64_t to) {
+  while (from < to) {
+    uint64_t n = 64 - from % 64 < to - from ? 64 - from % 64 : to - from;
+    bits[from / 64] |= (n == 64 ? UINT64_MAX : (1ull << n) - 1) << (from % 64);
+    from += n;
+  }
+}
+
+/* The kernel says which ranges are resident and no zeros: it looks at no page for that, only at what maps them.  Negative
+ * where it cannot. */
+static ssize_t scan_pages(const struct bursar_peek *peek, uint64_t at, uint64_t count, uint64_t *bits) {
+  struct range ranges[RANGES_AT_ONCE];
+  struct scan scan = {.size = sizeof scan,
+                      .from = at,
+                      .to = at + count * PAGE,
+                      .ranges = (uintptr_t)ranges,
+                      .ranges_room = RANGES_AT_ONCE,
+                      .inverted = SCAN_ZEROS,
+                      .all_of = SCAN_PRESENT | SCAN_ZEROS,
+                      .told = SCAN_PRESENT};
+  ssize_t resident = 0;
+  while (scan.from < scan.to) {
+    int got = ioctl(peek->pages_fd, PAGEMAP_SCAN, &scan);
+    if (got < 0)
+      return -errno;
+    for (int i = 0; i < got; i++) {
+      set_bits(bits, (ranges[i].from - at) / PAGE, (ranges[i].to - at) / PAGE);
+      resident += (ssize_t)((ranges[i].to - ranges[i].from) / PAGE);
+    }
+    if (scan.walked_to <= scan.from)
+      return -EIO;
+    scan.from = scan.walked_to;
+  }
+  return resident;
+}
+
 /* A page of zeros is nobody's: neither a file's nor exclusively ours.  So is one that a forked child still shares. */
 static bool counts(uint64_t entry, bool all) {
   return (entry & ENTRY_PRESENT) && (all || (entry & (ENTRY_FILE | ENTRY_EXCLUSIVE)));
 }
 
-ssize_t bursar_peek_pages(const struct bursar_peek *peek, uint64_t at, uint64_t count, bool all, uint64_t *bits) {
+/* From the page map, an entry a page. */
+static ssize_t read_pages(const struct bursar_peek *peek, uint64_t at, uint64_t count, bool all, uint64_t *bits) {
   uint64_t entries[AT_ONCE], first = at / PAGE;
-  int kept = errno;
   ssize_t resident = 0;
-  memset(bits, 0, (count + 63) / 64 * sizeof *bits);
-  for (uint64_t done = 0; done < count && resident >= 0;) {
+  for (uint64_t done = 0; done < count;) {
     uint64_t want = count - done < AT_ONCE ? count - done : AT_ONCE;
     ssize_t got = pread(peek->pages_fd, entries, want * 8, (off_t)((first + done) * 8));
-    if (got <= 0) {
-      resident = got < 0 ? -errno : -EIO;
-      break;
-    }
+    if (got <= 0)
+      return got < 0 ? -errno : -EIO;
     for (uint64_t i = 0; i < (uint64_t)got / 8; i++)
       if (counts(entries[i], all)) {
         bits[(done + i) / 64] |= 1ull << ((done + i) % 64);
         resident++;
       }
     done += (uint64_t)got / 8;
+  }
+  return resident;
+}
+
+ssize_t bursar_peek_pages(const struct bursar_peek *peek, uint64_t at, uint64_t count, bool all, uint64_t *bits) {
+  size_t bytes = (count + 63) / 64 * sizeof *bits;
+  int kept = errno;
+  memset(bits, 0, bytes);
+  ssize_t resident = scan_pages(peek, at, count, bits);
+  if (resident < 0) {
+    memset(bits, 0, bytes);
+    resident = read_pages(peek, at, count, all, bits);
   }
   errno = kept;
   return resident;
