@@ -52,16 +52,14 @@ static bool sound(uint64_t size, unsigned flags, uint64_t room) {
   return size >= 16 && size % 16 == 0 && size <= room && !(flags & MAPPED);
 }
 
-/* The pages that a trim gives back of a free chunk: whole ones, behind its head. */
-static uint64_t given_back(const struct bursar_regions_one *region, uint64_t at, uint64_t size) {
+uint64_t bursar_heap_given_back(const struct bursar_regions_one *region, uint64_t at, uint64_t size) {
   uint64_t from = (at + CHUNK_HEAD + PAGE - 1) / PAGE * PAGE, to = at + size;
   if (size <= PAGE - 1 + CHUNK_HEAD || from >= to)
     return 0;
   return bursar_regions_resident(region, from, from + (to - from) / PAGE * PAGE);
 }
 
-/* The last chunk of the main heap: all but what is needed for one more smallest chunk. */
-static uint64_t given_back_top(const struct bursar_regions_one *region, uint64_t at, uint64_t size) {
+uint64_t bursar_heap_given_back_top(const struct bursar_regions_one *region, uint64_t at, uint64_t size) {
   if (size <= CHUNK_MIN + 1)
     return 0;
   uint64_t extra = (size - CHUNK_MIN - 1) / PAGE * PAGE;
@@ -90,7 +88,7 @@ static bool walk(struct window *window, const struct bursar_regions_one *region,
     if (before_size && !(flags & PREV_IN_USE)) {
       out->used_bytes -= before_size;
       count_free(region, out, before, before_size);
-      out->returnable += given_back(region, before, before_size);
+      out->returnable += bursar_heap_given_back(region, before, before_size);
     }
     out->used_bytes += size;
     out->chunks++;
@@ -111,7 +109,7 @@ bool bursar_heap_main(const struct bursar_peek *peek, const struct bursar_region
   uint64_t size = region->to - out->top;
   out->used_bytes -= size;
   count_free(region, out, out->top, size);
-  out->returnable += given_back_top(region, out->top, size);
+  out->returnable += bursar_heap_given_back_top(region, out->top, size);
   return true;
 }
 

@@ -31,6 +31,10 @@ bool bursar_heap_main(const struct bursar_peek *peek, const struct bursar_region
  * was not walked; with out->arena 0 it is none. */
 bool bursar_heap_thread(const struct bursar_peek *peek, const struct bursar_regions_one *region, uint64_t from,
                         uint64_t to, bool walk_it, char *buffer, struct bursar_heap *out);
+/* The pages that a trim gives back of a free chunk: whole ones, behind its head. */
+uint64_t bursar_heap_given_back(const struct bursar_regions_one *region, uint64_t at, uint64_t size);
+/* The last chunk of the main heap: all but what is needed for one more smallest chunk. */
+uint64_t bursar_heap_given_back_top(const struct bursar_regions_one *region, uint64_t at, uint64_t size);
 /* The bytes of a chunk that was mapped on its own at `at`, its first 16 bytes being `words`; 0: there is none. */
 uint64_t bursar_heap_mapped(uint64_t at, const uint64_t words[2], uint64_t to);
 

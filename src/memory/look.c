@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "memory/bins.h"
 #include "memory/heap.h"
 #include "memory/pools.h"
 #include "prim/prim.h"
@@ -14,6 +15,11 @@
 #define BITS_BYTES (16u << 20)     /* one bit a page: 512 GiB */
 #define SPARSE_MOST (16ull << 30)  /* a larger mapping's page map takes too long to read */
 #define QUICK_BYTES (64ull << 20)
+#define QUICK_LISTED 4096u
+#define LISTED_LEAST 4096u
+#define LISTED_SHARE \
+  8u /* to look up a free chunk takes as long as to copy a page: an eighth is lost where there are more */
+#define LISTED_TRIES 3 /* while others allocate */
 #define HEADER BURSAR_POOLS_HEADER
 #define PROGRAM_HEADERS 64u
 #define MISSES_CLOSE 4096u /* pages in a row that tell nothing: then only every fourth is looked at, for pools */
@@ -148,6 +154,58 @@ static bool afford(struct bursar_look *look, uint64_t bytes) {
   return !look->quick || look->heap_bytes <= QUICK_BYTES;
 }
 
+struct listed {
+  const struct bursar_look *look;
+  bool main;
+  uint64_t free_resident, returnable;
+};
+
+static bool add_listed(uint64_t at, uint64_t size, bool top, void *context) {
+  struct listed *listed = context;
+  const struct bursar_regions_one *region = region_at(listed->look, at);
+  if (!region || region->from > at || region->kind != (listed->main ? BURSAR_REGIONS_HEAP : BURSAR_REGIONS_ANON) ||
+      size > region->to - at || (listed->main && top && at + size != region->to))
+    return false;
+  listed->free_resident += bursar_regions_resident(region, at, at + size);
+  if (!top)
+    listed->returnable += bursar_heap_given_back(region, at, size);
+  else if (listed->main)
+    listed->returnable += bursar_heap_given_back_top(region, at, size);
+  return true;
+}
+
+/* What is free in all heaps of an arena (`key`: 0 for the main one), by its lists.  False: they tell nothing. */
+static bool add_lists(struct bursar_look *look, uint64_t key, uint64_t arena) {
+  for (size_t i = 0; i < look->heap_count; i++)
+    if (look->heaps[i].arena == key && (key || look->heaps[i].listed))
+      return look->heaps[i].listed;
+  for (int n = 0; n < LISTED_TRIES && arena && look->heap_count < BURSAR_LOOK_HEAPS; n++) {
+    struct listed listed = {.look = look, .main = !key};
+    if (!bursar_bins_each(&look->peek, arena, &look->lists_most, add_listed, &listed))
+      continue;
+    struct bursar_look_heap *heap = heap_of(look, key);
+    heap->free_resident += listed.free_resident;
+    heap->returnable += listed.returnable;
+    heap->listed = true;
+    return true;
+  }
+  return false;
+}
+
+static uint64_t find_main_arena(const struct bursar_look *look) {
+  for (size_t i = 0; i < look->regions.count; i++) {
+    const struct bursar_regions_one *region = &look->regions.at[i];
+    const char *name = strrchr(bursar_regions_name(&look->regions, region), '/');
+    if (region->kind != BURSAR_REGIONS_IMAGE || !region->writable || !name ||
+        (strncmp(name, "/libc.so", 8) != 0 && strncmp(name, "/libc-2", 7) != 0))
+      continue;
+    uint64_t arena = bursar_bins_find(&look->peek, region->from, region->to, look->buffer, BURSAR_HEAP_BUFFER);
+    if (arena)
+      return arena;
+  }
+  return 0;
+}
+
 /* Heaps of threads begin at multiples of 64 MiB, wherever in a mapping those lie. */
 static void add_thread_heaps(struct bursar_look *look, const struct bursar_regions_one *region) {
   const uint64_t step = BURSAR_REGIONS_HEAP_BYTES;
@@ -157,7 +215,10 @@ static void add_thread_heaps(struct bursar_look *look, const struct bursar_regio
     uint64_t resident = bursar_regions_resident(region, at, to);
     if (!resident)
       continue;
-    bool walked = bursar_heap_thread(&look->peek, region, at, to, afford(look, resident), look->buffer, &heap);
+    bool walked = bursar_heap_thread(&look->peek, region, at, to, false, look->buffer, &heap) ||
+                  (heap.arena && add_lists(look, heap.arena, heap.arena));
+    if (!walked && heap.arena)
+      walked = bursar_heap_thread(&look->peek, region, at, to, afford(look, resident), look->buffer, &heap);
     if (!walked && (!heap.arena || region->shape != BURSAR_REGIONS_SHAPE_HEAP))
       continue;
     /* What the heap gave back stays mapped, behind its size, only in part: all up to the mapping's end is the heap's. */
@@ -168,11 +229,12 @@ static void add_thread_heaps(struct bursar_look *look, const struct bursar_regio
 
 static void add_main_heaps(struct bursar_look *look) {
   (void)heap_of(look, 0);
+  bool listed = add_lists(look, 0, find_main_arena(look));
   for (size_t i = 0; i < look->regions.count; i++) {
     const struct bursar_regions_one *region = &look->regions.at[i];
     struct bursar_heap heap = {.arena = 0};
     if (region->kind == BURSAR_REGIONS_HEAP && region->rss) {
-      bool walked = afford(look, region->rss) && bursar_heap_main(&look->peek, region, look->buffer, &heap);
+      bool walked = listed || (afford(look, region->rss) && bursar_heap_main(&look->peek, region, look->buffer, &heap));
       add_heap(look, region, region->rss, &heap, walked);
     }
   }
@@ -434,6 +496,8 @@ int bursar_look_begin(pid_t pid, uint64_t ledger, unsigned how, struct bursar_lo
   out->inside = (how & BURSAR_LOOK_INSIDE) && bursar_peek_open(pid, &out->peek) == 0;
   out->peek.direct = out->inside && pid == 0 && status.threads == 1;
   if (out->inside) {
+    uint64_t most = out->regions.rss / PAGE / LISTED_SHARE;
+    out->lists_most = out->quick ? QUICK_LISTED : most > LISTED_LEAST ? most : LISTED_LEAST;
     read_all_bits(out, out->memory);
     add_main_heaps(out);
     add_shapes(out);

@@ -18,6 +18,7 @@
 struct bursar_look_heap {
   uint64_t arena; /* 0: the main one */
   uint64_t resident, free_resident, returnable;
+  bool listed; /* its free chunks are told by its lists: no heap of it is gone through */
 };
 #define BURSAR_LOOK_HEAPS 1024u
 
@@ -33,6 +34,7 @@ struct bursar_look {
   bool arenas_stay; /* set by who holds the one GIL of this very process: nobody else gives arenas back */
   uint32_t misses;
   uint64_t heap_bytes; /* copied so far */
+  uint64_t lists_most; /* so many free chunks may still be looked up in lists */
   uint64_t arena_bytes, arena_used, chunk_bytes;
   uint64_t resident[BURSAR_PIECES_KINDS]; /* of the pieces in anonymous memory */
   struct bursar_look_heap *heaps;         /* the main one first */

@@ -124,7 +124,7 @@ static bool each_agrees(void) {
   unsigned count = 0, larges = 0;
   uint64_t bytes = 0;
   bursar_live_each(see, &seen);
-  bursar_live_large_each(see, &large);
+  bursar_live_large_each(BURSAR_SMALL_MAX, see, &large);
   for (unsigned i = 0; i < ENTRIES; i++)
     if (entries[i].address) {
       count++;
