@@ -47,7 +47,7 @@ static uint64_t live_of(unsigned domain) {
 
 static void count_blocks(const struct bursar_look *look, struct bursar_inside *out) {
   struct count count = {.look = look};
-  bursar_live_large_each(count_large, &count);
+  bursar_live_large_each(BURSAR_SMALL_MAX, count_large, &count);
   out->known |= BURSAR_INSIDE_BLOCKS;
   out->elsewhere = count.elsewhere;
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
@@ -64,7 +64,8 @@ static void count_blocks(const struct bursar_look *look, struct bursar_inside *o
 
 /* A block that malloc mapped on its own lies 16 bytes behind the beginning of a page. */
 static void tell_chunk(const void *p, struct bursar_record record, void *look) {
-  if ((uintptr_t)p % BURSAR_PAGE == 16 && record.size >= MAPPED_MIN)
+  (void)record;
+  if ((uintptr_t)p % BURSAR_PAGE == 16)
     bursar_look_chunk(look, (uintptr_t)p - 16);
 }
 
@@ -82,7 +83,7 @@ void bursar_answer_finish(struct bursar_look *look, struct bursar_inside *out) {
   if (arenas_apart)
     bursar_maps_each(tell_mapping, look);
   if (open)
-    bursar_live_large_each(tell_chunk, look);
+    bursar_live_large_each(MAPPED_MIN - 1, tell_chunk, look);
   /* The hooks see each interpreter that allocates: without them others may be there unseen. */
   look->arenas_stay = arenas_apart && !many_gils;
   bursar_look_scan(look);

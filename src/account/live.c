@@ -473,7 +473,8 @@ void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, 
       visit((const void *)odds[i].address, decode_odd(&odds[i]), context);
 }
 
-static void each_large(uint32_t *leaf, void (*visit)(const void *, struct bursar_record, void *), void *context) {
+static void each_large(uint32_t *leaf, uint64_t above, void (*visit)(const void *, struct bursar_record, void *),
+                       void *context) {
   unsigned char touched[LARGE_BYTES / BURSAR_PRIM_PAGE + 1];
   struct large *all = larges(leaf);
   uintptr_t first = (uintptr_t)LINK(leaf)->index << BURSAR_LEAF_SHIFT;
@@ -481,18 +482,19 @@ static void each_large(uint32_t *leaf, void (*visit)(const void *, struct bursar
   for (uint32_t i = 0; i < LARGE_RECORDS; i++) {
     if (!(touched[i / PAGE_LARGES] & 1))
       i += PAGE_LARGES - 1;
-    else if (__atomic_load_n(&all[i].tag, __ATOMIC_ACQUIRE))
+    else if (__atomic_load_n(&all[i].tag, __ATOMIC_ACQUIRE) && all[i].size > above)
       visit((const void *)(first + ((uintptr_t)i << LARGE_SHIFT) - (uintptr_t)(all[i].back & BACK_BITS) * 16),
             decode_large(&all[i]), context);
   }
 }
 
-void bursar_live_large_each(void (*visit)(const void *p, struct bursar_record record, void *context), void *context) {
+void bursar_live_large_each(uint64_t above, void (*visit)(const void *p, struct bursar_record record, void *context),
+                            void *context) {
   for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next)
-    each_large(leaf, visit, context);
+    each_large(leaf, above, visit, context);
   lock_odds();
   for (size_t i = 0; i < odd_slots; i++)
-    if (odds[i].address > 1 && odds[i].size > BURSAR_SMALL_MAX)
+    if (odds[i].address > 1 && odds[i].size > above)
       visit((const void *)odds[i].address, decode_odd(&odds[i]), context);
   unlock_odds();
 }

@@ -97,8 +97,9 @@ bool bursar_live_holds(const void *p);
 void bursar_live_renumber(const uint32_t *numbers, uint32_t count);
 /* Calls visit for each live block; stops the world for nobody: for tests and reports under the GIL.  Class N. */
 void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, void *context), void *context);
-/* The same for blocks above 512 bytes alone, and those at odd addresses; passes over what was never touched.  Other threads may
- * end blocks meanwhile. */
-void bursar_live_large_each(void (*visit)(const void *p, struct bursar_record record, void *context), void *context);
+/* The same for blocks above that many bytes alone, 512 or more, and those at odd addresses; passes over what was never touched.
+ * Other threads may end blocks meanwhile. */
+void bursar_live_large_each(uint64_t above, void (*visit)(const void *p, struct bursar_record record, void *context),
+                            void *context);
 
 #endif
