@@ -3,6 +3,7 @@
 torch is too large for `make test` to install: `make check` does (step torch), and so runs these."""
 
 import importlib.util
+import json
 
 import pytest
 from books import Keep, keep
@@ -53,3 +54,41 @@ def test_a_training_step_is_unchanged(keep: Keep) -> None:
     books = keep(program, "--domains", "all", timeout=600)
     assert books.done.stdout == plain.done.stdout
     assert books.facts["outside_allocations"] > 0
+
+
+@pytest.mark.parametrize("domains", ["python", "all"])
+def test_resident_memory_is_explained(keep: Keep, domains: str) -> None:
+    """While a training step runs, in another thread, and at the end."""
+    books = keep(
+        "import atexit, bursar, json, threading, torch\n"
+        "shares = []\n"
+        "def look():\n"
+        "    b = bursar.balance()\n"
+        "    lines = sum(line.bytes or 0 for line in b.lines)\n"
+        "    shares.append((b.rss_bytes - lines - b.unexplained_bytes, b.unexplained_bytes / b.rss_bytes))\n"
+        "def watch():\n"
+        "    for _ in range(10):\n"
+        "        begun.wait()\n"
+        "        begun.clear()\n"
+        "        look()\n"
+        "        looked.set()\n"
+        "atexit.register(lambda: print(json.dumps(shares)))\n"
+        "atexit.register(look)\n"
+        "net = torch.nn.Sequential(torch.nn.Linear(1024, 2048), torch.nn.ReLU(), torch.nn.Linear(2048, 10))\n"
+        "best = torch.optim.Adam(net.parameters())\n"
+        "begun, looked = threading.Event(), threading.Event()\n"
+        "watcher = threading.Thread(target=watch)\n"
+        "watcher.start()\n"
+        "for _ in range(10):\n"
+        "    begun.set()\n"
+        "    best.zero_grad()\n"
+        "    net(torch.randn(64, 1024)).square().sum().backward()\n"
+        "    best.step()\n"
+        "    looked.wait()\n"
+        "    looked.clear()\n"
+        "watcher.join()\n",
+        "--domains", domains, timeout=600,
+    )  # fmt: skip
+    shares = json.loads(books.done.stdout.splitlines()[-1])
+    assert len(shares) == 11
+    assert all(rest == 0 and share < 0.02 for rest, share in shares), shares
