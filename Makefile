@@ -34,7 +34,9 @@ test: ## all tests, and a core of them on each Python that is found
 	@$(MAKE) --no-print-directory build
 	@$(VENV_PYTHON) tools/run_tests.py
 
-bench: build ## measure against other profilers: build/bench.json, docs/benchmarks.md
+bench: ## measure against other profilers: build/bench.json, docs/benchmarks.md
+	@$(PYTHON3) tools/prepare.py bench
+	@$(MAKE) --no-print-directory build
 	@$(VENV_PYTHON) bench/run.py
 
 check: ## lint, types, sanitizers, valgrind, all tests on Python 3.10 to 3.14, other programs' suites

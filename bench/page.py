@@ -13,6 +13,19 @@ GOALS = {
     "pandas": 1.05,
     "sklearn": 1.05,
 }
+# ... of the other ways to keep books, issue 4's.
+ALLOCATION = ("json", "trees", "calls", "threads")
+WAYS = {  # tool: CPU time at most, added memory at most
+    "ours-native": (1.05, None),
+    "ours-sample": (1.03, 8 * MIB),
+    "ours-count": (1.05, 2 * MIB),
+}
+ALL_MORE = 0.05  # of all domains, on the goals above
+STACKS = (*ALLOCATION, "sklearn", "native", "torch")  # with native stacks: a share of what memray adds
+STACKS_SHARE = 3
+READ_GOAL_NS = 2000
+BALANCE_GOAL_MS = 50
+UNEXPLAINED_GOAL = 0.02
 CAPTURE_GOAL = 8 * MIB
 REPORT_GOAL_S = 1.0
 ADDED_GOAL = 8 * MIB  # and a quarter of the small blocks that are live
@@ -126,6 +139,75 @@ def goals(result: Facts) -> list[str]:
     got += "".join(f"; realloc {off[case]:+g}, within malloc's own ±{error}" for case, error in known.items() if off)
     met = None if worst is None else worst == 0 and all(abs(off[case]) <= error for case, error in known.items())
     lines.append(goal("off: added per allocation and free", "0 instructions", got, met))
+    return lines + goals_of_ways(result) + goals_of_balances(result)
+
+
+def cell_of(result: Facts, workload: str, tool: str) -> Facts:
+    cell: Facts = (result["workloads"].get(workload) or {"cells": {}})["cells"].get(tool) or {}
+    return cell
+
+
+def cpu_goal(result: Facts, workload: str, tool: str, limit: float, wanted: str) -> str:
+    cell = cell_of(result, workload, tool)
+    got = cell.get("median")
+    what = f"CPU, {workload}, {result['tools'].get(tool, tool)}"
+    return goal(what, wanted, ratio(cell, 1) if cell else "–", None if got is None else got <= limit)
+
+
+def goals_of_ways(result: Facts) -> list[str]:
+    lines = []
+    for tool, (limit, most) in WAYS.items():
+        lines += [cpu_goal(result, workload, tool, limit, f"≤ {limit:g}×") for workload in ALLOCATION]
+        for workload in ALLOCATION if most else ():
+            got = cell_of(result, workload, tool).get("added_bytes")
+            what = f"added peak memory, {workload}, {result['tools'].get(tool, tool)}"
+            met = None if got is None or most is None else got <= most
+            lines.append(goal(what, f"≤ {mib(most)} MiB", f"{mib(got)} MiB", met))
+    for workload, limit in GOALS.items():
+        more = limit + ALL_MORE
+        lines.append(cpu_goal(result, workload, "ours-all", more, f"≤ {more:g}×"))
+    for workload in STACKS:
+        peer = cell_of(result, workload, "memray-stacks").get("median")
+        if peer is None:
+            what = f"CPU, {workload}, {result['tools'].get('ours-stacks', 'native stacks')}"
+            got = ratio(cell_of(result, workload, "ours-stacks"), 1)
+            lines.append(goal(what, "a third of memray's overhead", got, None))
+            continue
+        share = 1 + max(0.0, peer - 1) / STACKS_SHARE
+        wanted = f"≤ {share:.2f}×: a third of memray's overhead at {peer:.2f}×"
+        lines.append(cpu_goal(result, workload, "ours-stacks", share, wanted))
+    return lines
+
+
+def goals_of_balances(result: Facts) -> list[str]:
+    measured = result.get("balance") or {}
+    read = (measured.get("counters") or {}).get("read_ns")
+    met = None if read is None else read <= READ_GOAL_NS
+    lines = [goal("reading one process's counters", "≤ 2 µs", "–" if read is None else f"{read / 1000:.3f} µs", met)]
+    for name, one in (measured.get("large") or {}).items():
+        took = one.get("balance_ms")
+        got = "–" if took is None else f"{took:.0f} ms, {one['smaps_ms']:.0f} of them to read smaps"
+        met = None if took is None else took <= BALANCE_GOAL_MS
+        lines.append(goal(f"balance of a process with {measured['bytes'] >> 20} MiB of {name}", "≤ 50 ms", got, met))
+    for name, one in (measured.get("explained") or {}).items():
+        shares = [one.get(when) for when in ("running", "end")]
+        known = [share for share in shares if share is not None]
+        got = " and ".join("–" if share is None else f"{share:.2%}" for share in shares)
+        met = None if len(known) < len(shares) else max(known) < UNEXPLAINED_GOAL
+        lines.append(goal(f"unexplained of {name}, while it runs and at its end", "< 2 %", got, met))
+    return lines
+
+
+def balances(result: Facts) -> list[str]:
+    measured = result.get("balance") or {}
+    if "failure" in measured or not measured:
+        return ["Not measured in this run."]
+    titles = ("resident, MiB", "smaps alone, ms", "`bursar.balance()`, ms", "`bursar balance PID`, ms")
+    lines = header("a process with", *titles)
+    for name, one in measured["large"].items():
+        figures = (one.get(key) for key in ("smaps_ms", "balance_ms", "outside_ms"))
+        shown = ("–" if figure is None else f"{figure:.0f}" for figure in figures)
+        lines.append(row(name, mib(one.get("rss_bytes")), *shown))
     return lines
 
 
@@ -163,12 +245,13 @@ def render(result: Facts) -> str:
             "",
             "Each figure is the CPU time (user and system, the whole process with its children) under the profiler"
             " over that of the same program without one. They run in turn on the same machine; a run without a profiler"
-            " stands before each run of bursar and before at most two peers. A cell is the median and the range of"
+            " stands before each two runs under one. A cell is the median and the range of"
             f" {options['pairs']} pair(s). A peer that is slow has fewer, and the cell says how many; one run is given"
             f" up after {options['timeout_s']:g} s. The range beside the time without a profiler"
             " is the noise: runs of the same thing. Each run must print the program's own answer. The count of"
             " allocations is bursar's own, of what it paid for. bursar's and fil's time includes making their end"
-            " summary or report; the others' does not.",
+            " summary or report; the others' does not. jemalloc and tcmalloc take malloc's place: what another malloc"
+            " costs or spares is in their figures. What is slow was measured on the workloads that goals speak of.",
             *([""] + missing if missing else []),
             "",
             "## Goals",
@@ -178,14 +261,22 @@ def render(result: Facts) -> str:
             *ratios(result),
             "",
             "deltablue, async_tree (variant “none”) and logging (formatted messages) are pyperformance's, as they"
-            " ship, in one process. CPU time includes the imports. Two tools in the table see less than"
-            " bursar: memray's default does not see what Python's own allocator serves, and scalene samples.",
+            " ship, in one process. native is four threads in a C library without the GIL, torch a network's answers on"
+            " the CPU. CPU time includes the imports. Some tools in the table see less than bursar: memray's default,"
+            " heaptrack, jemalloc and tcmalloc do not see what Python's own allocator serves; scalene, ddtrace,"
+            " jemalloc and tcmalloc sample.",
             "",
             "## Added peak memory, MiB (median)",
             *memory(result),
             "",
             "## Captures and the page made from them",
             *captures(result),
+            "",
+            "## Balances (`bench/balance.py`)",
+            "A process with another thread; the kernel looks at each resident page to say what smaps says. From outside"
+            " the program rests, and the time that it is given to answer is in the figure.",
+            "",
+            *balances(result),
             "",
             "## Work per event, counted under callgrind (`bench/instructions.py`)",
             *work(result),

@@ -1,6 +1,7 @@
 """The profilers that are compared, how each is started, and the virtual environment that holds them."""
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import shutil
@@ -23,6 +24,7 @@ class Tool:
     arguments: tuple[str, ...]
     report: tuple[str, ...] = ()  # the command that makes a flamegraph REPORT of CAPTURE
     every_pair: bool = False  # measured in every pair, however long that takes
+    only: frozenset[str] = frozenset()  # measured on these workloads; empty: on all
 
     def command(self, venv: Path, capture: Path, script: Path) -> list[str]:
         return _fill(self.arguments, venv, {"CAPTURE": capture, "SCRIPT": script})
@@ -33,10 +35,43 @@ class Tool:
 
 def _fill(arguments: tuple[str, ...], venv: Path, places: dict[str, Path]) -> list[str]:
     places = {**places, "PYTHON": venv / "bin" / "python"}
+    capture = str(places["CAPTURE"])
     return [
-        str(places[part]) if part in places else part.replace("BIN/", f"{venv}/bin/") for part in arguments
+        str(places[part]) if part in places else part.replace("BIN/", f"{venv}/bin/").replace("CAPTURE", capture)
+        for part in arguments
     ]
 
+
+def find_library(name: str) -> str:
+    """The shared library of that name, where the system keeps those; empty where it has none."""
+    folders = ("/usr/lib/*", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+    return next((path for folder in folders for path in sorted(glob.glob(f"{folder}/{name}"))), "")
+
+
+# What comes with the system (tools/packages.txt): a command or a library.
+SYSTEM = {
+    "heaptrack": shutil.which("heaptrack"),
+    "jemalloc": find_library("libjemalloc.so.2"),
+    "tcmalloc": find_library("libtcmalloc.so.4"),
+}
+# Its memory profiler alone; what it would send at the end goes nowhere.
+_DDTRACE = (
+    "DD_PROFILING_ENABLED=true",
+    "DD_PROFILING_MEMORY_ENABLED=true",
+    "DD_PROFILING_STACK_ENABLED=false",
+    "DD_PROFILING_LOCK_ENABLED=false",
+    "DD_PROFILING_EXCEPTION_ENABLED=false",
+    "DD_PROFILING_UPLOAD_INTERVAL=3600",
+    "DD_TRACE_ENABLED=false",
+    "DD_TRACE_STARTUP_LOGS=false",
+    "DD_TRACE_AGENT_URL=unix:///nonexistent/agent",
+    "DD_CRASHTRACKING_ENABLED=false",
+    "DD_INSTRUMENTATION_TELEMETRY_ENABLED=false",
+    "DD_REMOTE_CONFIGURATION_ENABLED=false",
+)
+# Goals speak of these, or nothing was known of them: what is slow is measured on them alone.
+FEW = frozenset(("json", "trees", "calls", "threads", "sklearn", "native", "torch"))
+FEWER = frozenset(("json", "trees", "calls", "sklearn"))
 
 NONE = Tool("none", "no profiler", "", ("PYTHON", "SCRIPT"))
 _FLAMEGRAPH = ("BIN/memray", "flamegraph", "-f", "-o", "REPORT", "CAPTURE")
@@ -80,12 +115,18 @@ TOOLS = {
             every_pair=True,
         ),
         Tool(
+            "ours-stacks",
+            "bursar, all domains, native stacks",
+            "bursar",
+            ("BIN/bursar", "run", "--domains", "all", "--native", "-o", "CAPTURE", "SCRIPT"),
+            only=FEW,
+        ),
+        Tool(
             "memray",
             "memray, Python allocators",
             "memray",
             ("BIN/memray", "run", "-q", "--trace-python-allocators", "-o", "CAPTURE", "SCRIPT"),
             _FLAMEGRAPH,
-            every_pair=True,
         ),
         Tool(
             "memray-aggregate",
@@ -101,10 +142,60 @@ TOOLS = {
             ("BIN/memray", "run", "-q", "-o", "CAPTURE", "SCRIPT"),
             _FLAMEGRAPH,
         ),
+        Tool(
+            "memray-default-stacks",
+            "memray, native only, native stacks",
+            "memray",
+            ("BIN/memray", "run", "-q", "--native", "-o", "CAPTURE", "SCRIPT"),
+            only=FEW,
+        ),
+        Tool(
+            "memray-stacks",
+            "memray, Python allocators, native stacks",
+            "memray",
+            ("BIN/memray", "run", "-q", "--native", "--trace-python-allocators", "-o", "CAPTURE", "SCRIPT"),
+            only=FEW,
+        ),
+        Tool(
+            "heaptrack", "heaptrack", "heaptrack", ("heaptrack", "-o", "CAPTURE", "PYTHON", "SCRIPT"), only=FEW
+        ),
+        Tool(
+            "jemalloc",
+            "jemalloc, sampling",
+            "jemalloc",
+            (
+                "/usr/bin/env",
+                f"LD_PRELOAD={SYSTEM['jemalloc']}",
+                "MALLOC_CONF=prof:true,prof_final:true,prof_prefix:CAPTURE",
+                "PYTHON",
+                "SCRIPT",
+            ),
+            only=FEW,
+        ),
+        Tool(
+            "tcmalloc",
+            "tcmalloc, sampling",
+            "tcmalloc",
+            (
+                "/usr/bin/env",
+                f"LD_PRELOAD={SYSTEM['tcmalloc']}",
+                "TCMALLOC_SAMPLE_PARAMETER=524288",
+                "PYTHON",
+                "SCRIPT",
+            ),
+            only=FEW,
+        ),
+        Tool(
+            "ddtrace",
+            "ddtrace, memory",
+            "ddtrace",
+            ("/usr/bin/env", *_DDTRACE, "BIN/ddtrace-run", "PYTHON", "SCRIPT"),
+            only=FEW,
+        ),
         Tool("scalene", "scalene", "scalene", ("BIN/scalene", "run", "-o", "CAPTURE", "SCRIPT")),
         Tool("fil", "fil", "filprofiler", ("BIN/fil-profile", "--no-browser", "-o", "CAPTURE", "run", "SCRIPT")),
         Tool("tracemalloc-1", "tracemalloc, 1 frame", "", ("PYTHON", "-X", "tracemalloc=1", "SCRIPT")),
-        Tool("tracemalloc-25", "tracemalloc, 25 frames", "", ("PYTHON", "-X", "tracemalloc=25", "SCRIPT")),
+        Tool("tracemalloc-25", "tracemalloc, 25 frames", "", ("PYTHON", "-X", "tracemalloc=25", "SCRIPT"), only=FEWER),
     )
 }
 
@@ -137,6 +228,20 @@ def install_peers(venv: Path) -> dict[str, str]:
     if not missing:
         stamp.write_text(key)
     return missing
+
+
+def missing_of_the_system() -> dict[str, str]:
+    return {name: "not installed" for name, where in SYSTEM.items() if not where}
+
+
+def build_native(library: Path) -> str:
+    """Compile the threaded native workload. Returns the reason where that failed, else ''."""
+    compiler = next((found for name in ("gcc", "cc", "clang") if (found := shutil.which(name))), "")
+    if not compiler:
+        return "no C compiler"
+    library.parent.mkdir(parents=True, exist_ok=True)
+    source = ROOT / "bench" / "workloads" / "native.c"
+    return _quiet([compiler, "-O2", "-g", "-shared", "-fPIC", "-o", str(library), str(source)])
 
 
 def install_bursar(venv: Path, work: Path) -> str:

@@ -1,7 +1,7 @@
 """`make bench`: what bursar and its peers cost, as ratios to no profiler, measured in turn on one machine.
 
-Writes build/bench.json and docs/benchmarks.md. Options: --only, --tools, --pairs, --quick, --timeout, --cell-seconds,
---merge. Nothing here asserts a speed; tests/python/test_work.py pins the work.
+Writes build/bench.json and docs/benchmarks.md. A part of it alone: --parts, --only, --tools, with --merge, which keeps
+the rest of what was measured before. Nothing here asserts a speed; tests/python/test_work.py pins the work.
 """
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ from typing import Any
 
 import page
 from measure import Run, median, run
-from peers import NONE, ROOT, TOOLS, Tool, install_bursar, install_peers, versions
+from peers import (
+    NONE,
+    ROOT,
+    TOOLS,
+    Tool,
+    build_native,
+    install_bursar,
+    install_peers,
+    missing_of_the_system,
+    versions,
+)
 
 WORKLOADS = {
     "json": "json_text.py",
@@ -32,7 +42,11 @@ WORKLOADS = {
     "deltablue": "pyperformance_deltablue.py",
     "async_tree": "pyperformance_async_tree.py",
     "logging": "pyperformance_logging.py",
+    "native": "native_threads.py",
+    "torch": "torch_inference.py",
 }
+NEEDS = {"native": "native.c", "torch": "torch"}  # what a workload cannot do without
+PARTS = ("workloads", "instructions", "balance")
 # One thread in the numeric libraries and fixed hashes: the same work in every run.
 FIXED = {
     "PYTHONHASHSEED": "0",
@@ -42,7 +56,8 @@ FIXED = {
     "LC_ALL": "C.UTF-8",
 }
 QUICK_SCALE = 0.1
-PEERS_PER_NONE = 2  # at most so many peers share the run without a profiler that stands before them
+TOOLS_PER_NONE = 2  # at most so many tools share the run without a profiler that stands before them
+QUICK_BALANCE = 64 << 20
 SMALL_BLOCK = 512  # bytes: what CPython serves from its pools
 
 
@@ -63,43 +78,45 @@ class Bench:
         scale = QUICK_SCALE if options.quick else 1.0
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.env = {**keep, **FIXED, "BENCH_SCALE": str(scale), "BURSAR_DIR": str(self.scratch / "ledgers")}
+        self.env["BENCH_NATIVE"] = str(options.work / "native.so")
 
-    def tools(self) -> list[Tool]:
-        return [TOOLS[name] for name in self.options.tools if TOOLS[name].package not in self.missing]
+    def tools(self, workload: str) -> list[Tool]:
+        wanted = [TOOLS[name] for name in self.options.tools if TOOLS[name].package not in self.missing]
+        return [tool for tool in wanted if not tool.only or workload in tool.only]
 
     def capture(self, tool: Tool) -> Path:
         return self.scratch / f"{tool.name}.capture"
 
     def run(self, tool: Tool, script: Path) -> Run:
         capture = self.capture(tool)
-        if capture.is_dir():
-            shutil.rmtree(capture)
-        capture.unlink(missing_ok=True)
+        for left in self.scratch.glob(f"{capture.name}*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         command = tool.command(self.venv, capture, script)
         return run(command, self.env, self.scratch / "log", self.options.timeout)
 
     def workload(self, name: str) -> dict[str, Any]:
         """All pairs of one workload, tools in turn, then what can be read out of the last captures."""
         script = ROOT / "bench" / "workloads" / WORKLOADS[name]
-        cells = {tool.name: new_cell() for tool in self.tools()}
+        tools = self.tools(name)
+        cells = {tool.name: new_cell() for tool in tools}
         nones: list[Run] = []
         answer = ""
         for pair in range(self.options.pairs):
-            since_none = PEERS_PER_NONE
-            for tool in self.tools():
+            since_none = TOOLS_PER_NONE
+            for tool in tools:
                 cell = cells[tool.name]
                 if cell["failure"] or (not tool.every_pair and cell["spent_s"] > self.options.cell_seconds):
                     continue
-                if since_none >= PEERS_PER_NONE or tool.package == "bursar":
+                if since_none >= TOOLS_PER_NONE:
                     nones.append(self.run(NONE, script))
                     if not nones[-1].ok:
                         raise SystemExit(f"bench: {name} fails without a profiler: {nones[-1].failure}")
                     answer = answer or nones[-1].output.strip()
                     since_none = 0
-                since_none = PEERS_PER_NONE if tool.package == "bursar" else since_none + 1
+                since_none += 1
                 self.one(name, pair, tool, script, cell, nones[-1], answer)
         result: dict[str, Any] = {"script": WORKLOADS[name], "none": summary_of_nones(nones), "cells": cells}
-        for tool in self.tools():
+        for tool in tools:
             self.read_capture(tool, cells[tool.name])
             finish_cell(cells[tool.name])
         result["allocations"] = cells.get("ours", {}).get("allocations")
@@ -112,12 +129,12 @@ class Bench:
         cell["spent_s"] += outcome.wall_s
         if not outcome.ok:
             cell["failure"] = outcome.failure
-            say(f"  {name:<11}{tool.name:<18}{outcome.failure}")
+            say(f"  {name:<11}{tool.name:<22}{outcome.failure}")
             return
         cell["ratios"].append(outcome.cpu_s / none.cpu_s)
         cell["added"].append(outcome.peak_bytes - none.peak_bytes)
         say(
-            f"  {name:<11}{tool.name:<18}pair {pair + 1}: {outcome.cpu_s:6.2f} s against {none.cpu_s:5.2f} s ="
+            f"  {name:<11}{tool.name:<22}pair {pair + 1}: {outcome.cpu_s:6.2f} s against {none.cpu_s:5.2f} s ="
             f" {cell['ratios'][-1]:5.2f}, {cell['added'][-1] / 2**20:+7.1f} MiB"
         )
 
@@ -216,15 +233,15 @@ def names(choices: Sequence[str], what: str) -> Any:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.py", description=(__doc__ or "").splitlines()[0])
     workloads, tools = list(WORKLOADS), list(TOOLS)
+    parser.add_argument("--parts", type=names(PARTS, "part"), default=list(PARTS), metavar="PART,…")
     parser.add_argument("--only", type=names(workloads, "workload"), default=workloads, metavar="WORKLOAD,…")
     parser.add_argument("--tools", type=names(tools, "tool"), default=tools, metavar="TOOL,…")
     parser.add_argument("--pairs", type=int, default=5, help="pairs for each tool (5)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, one pair: to see that it runs")
-    parser.add_argument("--timeout", type=float, default=90, help="seconds after which one run is given up (90)")
-    parser.add_argument("--cell-seconds", type=float, default=15, help="no more pairs of a peer after so many (15)")
+    parser.add_argument("--timeout", type=float, default=75, help="seconds after which one run is given up (75)")
+    parser.add_argument("--cell-seconds", type=float, default=10, help="no more pairs of a peer after so many (10)")
     parser.add_argument("--merge", action="store_true", help="keep what build/bench.json holds and is not measured now")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="where peers and captures go")
-    parser.add_argument("--no-instructions", action="store_true", help="leave out the count under callgrind")
     options = parser.parse_args(arguments)
     options.work = options.work.resolve()
     if options.quick:
@@ -234,13 +251,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def instructions(venv: Path) -> dict[str, Any]:
-    command = [str(venv / "bin" / "python"), str(ROOT / "bench" / "instructions.py"), "--format", "json"]
+def script(venv: Path, name: str, *arguments: str) -> dict[str, Any]:
+    """What bench/NAME.py measures by itself."""
+    command = [str(venv / "bin" / "python"), str(ROOT / "bench" / f"{name}.py"), "--format", "json", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         return {"failure": (result.stderr.strip().splitlines() or ["no output"])[-1]}
-    counted: dict[str, Any] = json.loads(result.stdout)
-    return counted
+    measured: dict[str, Any] = json.loads(result.stdout)
+    return measured
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -248,8 +266,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     options.work.mkdir(parents=True, exist_ok=True)
     say("bench: installing the peers")
-    missing = install_peers(options.work / "venv")
-    if "ours" in options.tools:
+    missing = {**install_peers(options.work / "venv"), **missing_of_the_system()}
+    reason = build_native(options.work / "native.so")
+    if reason:
+        missing["native.c"] = reason
+    if any(TOOLS[name].package == "bursar" for name in options.tools):
         say("bench: building and installing bursar from this checkout")
         reason = install_bursar(options.work / "venv", options.work)
         if reason:
@@ -262,7 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.merge and output.is_file():
         result = json.loads(output.read_text())
     installed = versions(bench.venv)
-    wanted = {"bursar", "memray", "scalene", "filprofiler", "pyperformance", "numpy", "pandas", "scikit-learn"}
+    wanted = {"bursar", "memray", "scalene", "filprofiler", "ddtrace", "pyperformance"}
+    wanted |= {"numpy", "pandas", "scikit-learn", "torch"}
     result.update(
         machine=machine(),
         versions={name: installed[name] for name in sorted(wanted) if name in installed},
@@ -272,7 +294,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing=missing,
         tools={name: TOOLS[name].label for name in TOOLS},
     )
-    for name in options.only:
+    for name in options.only if "workloads" in options.parts else []:
+        if NEEDS.get(name) in missing:
+            continue
         measured = bench.workload(name)
         before = result["workloads"].get(name)
         if before is not None:  # only with --merge: the cells of the tools that were not run now stay
@@ -280,9 +304,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             measured["allocations"] = measured["allocations"] or before["allocations"]
         result["workloads"][name] = measured
         output.write_text(json.dumps(result, indent=1) + "\n")
-    if not options.no_instructions and "bursar" not in missing and "ours" in options.tools:
+    if "instructions" in options.parts and "bursar" not in missing:
         say("bench: counting instructions under callgrind")
-        result["instructions"] = instructions(bench.venv)
+        result["instructions"] = script(bench.venv, "instructions")
+    if "balance" in options.parts and "bursar" not in missing:
+        say("bench: balances")
+        size = str(QUICK_BALANCE if options.quick else 1 << 30)
+        result["balance"] = script(bench.venv, "balance", "--native", bench.env["BENCH_NATIVE"], "--bytes", size)
     result["seconds"] = round(time.monotonic() - started)
     output.write_text(json.dumps(result, indent=1) + "\n")
     target = options.work.parent / "benchmarks.md" if options.quick else ROOT / "docs" / "benchmarks.md"
