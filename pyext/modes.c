@@ -25,7 +25,8 @@ const char *bursar_modes_refuse(unsigned mode) {
   if (left)
     return "another library has wrapped Python's allocators over bursar's hooks of another mode: use the mode of "
            "before";
-  return mode == BURSAR_MODE_COUNT ? bursar_counting_refuse() : NULL;
+  /* What is under hooks that are there still (a forked child's) was looked at when they came. */
+  return mode == BURSAR_MODE_COUNT && !installed[BURSAR_DOMAIN_OBJ] ? bursar_counting_refuse() : NULL;
 }
 
 void bursar_modes_install(unsigned mode, uint32_t domains) {

@@ -34,6 +34,7 @@ static struct {
   bool quiet;
   bool under_run; /* begun by boot(): ends with a summary */
   bool handlers;  /* the fork handlers are registered */
+  bool finishes;  /* what ends the books with this interpreter is registered */
   const char *broken;
   char path[4096];
   struct bursar_boot boot;
@@ -221,8 +222,9 @@ static PyObject *path_object(const char *path) {
   Py_RETURN_NONE;
 }
 
-/* Once; in the process that was run alone. */
+/* Once; in the process that was run alone.  A program that embeds Python may begin another interpreter after this one. */
 static void end(void) {
+  process.finishes = false;
   if (!process.under_run || process.pid != getpid() || !bursar_account.active)
     return;
   close_books(BURSAR_STATE_ENDED);
@@ -238,10 +240,9 @@ static PyObject *bursar_finish(PyObject *module, PyObject *unused) {
   Py_RETURN_NONE;
 }
 
-/* Once a process, forked ones included: handlers are inherited. */
+/* Once an interpreter, forked ones included: handlers are inherited. */
 static int register_finish(PyObject *module) {
-  static bool done;
-  if (done)
+  if (process.finishes)
     return 0;
   PyObject *atexit = PyImport_ImportModule("atexit"), *finish = PyObject_GetAttrString(module, "finish");
   PyObject *result = atexit && finish ? PyObject_CallMethod(atexit, "register", "O", finish) : NULL;
@@ -249,8 +250,8 @@ static int register_finish(PyObject *module) {
   Py_XDECREF(atexit);
   Py_XDECREF(finish);
   Py_XDECREF(result);
-  done = result != NULL;
-  return done ? 0 : -1;
+  process.finishes = result != NULL;
+  return process.finishes ? 0 : -1;
 }
 
 static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -415,6 +416,8 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
   process.follow = process.boot.follow;
   process.quiet = process.boot.quiet || process.boot.pid != getpid();
   process.under_run = true;
+  if (process.boot.domains & BURSAR_DOMAINS_NATIVE) /* a program that embeds Python has no preload */
+    bursar_native_books_reach();
 
   char path[sizeof process.path];
   snprintf(path, sizeof path, "%s", process.boot.path);

@@ -133,6 +133,7 @@ static int look(void *unused) {
 }
 
 void bursar_native_books_reach(void) {
+  __atomic_store_n(&asked, false, __ATOMIC_RELAXED); /* an interpreter that ended took its pending calls along */
   if (fits() && !bursar_native_books_there())
     (void)bursar_patch_all();
 }

@@ -106,7 +106,7 @@ static void find_preload(const struct wish *wish, const struct target *target, c
                                           : NULL;
   bool wanted = wish->native || wish->domains & BURSAR_DOMAINS_NATIVE;
   if (why && wish->domains & BURSAR_DOMAINS_NATIVE)
-    bursar_cli_complain(0, "malloc and mmap will not be seen: %s", why);
+    bursar_cli_complain(0, "malloc and mmap are only seen once Python has started: %s", why);
   if (why || !wanted)
     path[0] = 0;
 }

@@ -1,0 +1,48 @@
+/* A program that embeds Python: host PYTHON TEXT TIMES THREADED.  Runs TEXT in an interpreter that finds its library as PYTHON
+ * does, and ends that, TIMES over in one process; each time in a thread of its own where THREADED is 1. */
+#include <Python.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define OWN 5000000 /* bytes: a host has memory too */
+
+static char **words;
+
+static int run_once(void) {
+  PyConfig config;
+  PyConfig_InitPythonConfig(&config);
+  PyStatus status = PyConfig_SetBytesString(&config, &config.program_name, words[1]);
+  if (!PyStatus_Exception(status))
+    status = Py_InitializeFromConfig(&config);
+  PyConfig_Clear(&config);
+  if (PyStatus_Exception(status))
+    return 1;
+  char *own = malloc(OWN);
+  int failed = !own || PyRun_SimpleString(words[2]) != 0;
+  free(own);
+  return Py_FinalizeEx() != 0 || failed;
+}
+
+static void *run_in_thread(void *failed) {
+  *(int *)failed = run_once();
+  return NULL;
+}
+
+int main(int argc, char **argv) {
+  if (argc != 5)
+    return 2;
+  words = argv;
+  int failed = 0;
+  for (int i = 0; i < atoi(argv[3]) && !failed; i++) {
+    pthread_t thread;
+    if (atoi(argv[4]) == 0)
+      failed = run_once();
+    else if (pthread_create(&thread, NULL, run_in_thread, &failed) != 0 || pthread_join(thread, NULL) != 0)
+      failed = 1;
+    printf("ended\n");
+    fflush(stdout);
+  }
+  return failed;
+}
