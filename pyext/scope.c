@@ -391,13 +391,26 @@ static PyType_Spec type_spec = {.name = "bursar._bursar.Scope",
                                 .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
                                 .slots = type_slots};
 
+/* A program that embeds Python may end an interpreter and begin another: what is kept of the one before is gone. */
+static int forget_ended_interpreter(void) {
+  PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Main()); /* borrowed */
+  if (!dict || PyDict_GetItemString(dict, "bursar"))
+    return 0;
+  current = names = NULL;
+  return PyDict_SetItemString(dict, "bursar", Py_None);
+}
+
 int bursar_scope_add_type(PyObject *module) {
   PyObject *type = PyType_FromModuleAndSpec(module, &type_spec, NULL);
   if (!type)
     return -1;
-  if (PyInterpreterState_Get() == PyInterpreterState_Main())
+  int status = 0;
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
+    status = forget_ended_interpreter();
     scope_type = (PyTypeObject *)type; /* kept by the module, which stays */
-  int status = PyModule_AddObjectRef(module, "Scope", type);
+  }
+  if (status == 0)
+    status = PyModule_AddObjectRef(module, "Scope", type);
   Py_DECREF(type);
   return status;
 }
