@@ -142,7 +142,7 @@ def step_sid() -> Tally:
 
 
 def step_suites() -> Tally:
-    """Test suites of other programs: CPython's, NumPy's, pyperformance's."""
+    """Test suites of other programs: CPython's, NumPy's, pandas's, scikit-learn's, pyperformance's."""
     return passes("tests/suites/run")
 
 

@@ -139,6 +139,25 @@ def test_gunicorn_with_three_workers(
     assert all(family.children[pid]["state"] == "ended" for pid in answered)
 
 
+@needs("gunicorn")
+def test_gunicorn_under_the_switch(
+    python: str, environment: dict[str, str], facts: Facts, tmp_path: Path
+) -> None:
+    """BURSAR does not follow forks: workers open books of their own in gunicorn's hook for that, as README.md says."""
+    (tmp_path / "shop.py").write_text(SITE)
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "import bursar\ndef post_fork(server, worker):\n    bursar.start()\n"
+    )  # fmt: skip
+    gunicorn: list[str | Path] = ["-m", "gunicorn", "--workers", "3", "--preload", "--bind", "unix:socket", "shop:wsgi"]
+    with serving([python, *gunicorn], tmp_path, {**environment, "BURSAR": "sample"}) as path:
+        answered = ask_all(path, 3)
+    books = {read["pid"]: read for read in map(facts, Path(environment["BURSAR_DIR"]).iterdir())}
+    assert len(books) == 4 and set(answered) < set(books)
+    for pid, requests in answered.items():
+        assert books[pid]["mode"] == "sample" and books[pid]["state"] in ("ended", "stopped")
+        assert books[pid]["allocated_bytes"] > requests * 300_000
+
+
 @needs("uvicorn")
 def test_uvicorn_with_two_workers(
     command: str, environment: dict[str, str], facts: Facts, ledger: Path, tmp_path: Path
