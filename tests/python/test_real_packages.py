@@ -116,7 +116,7 @@ WORKERS = {"sync": (), "gthread": ("--threads", "3"), "gevent": ()}
 @pytest.mark.parametrize(
     ("worker", "preloaded", "mode"),
     [("sync", False, "exact"), ("sync", True, "sample"), ("sync", True, "count"), ("gthread", True, "exact"),
-     ("gthread", False, "native"), ("gevent", False, "exact")],
+     ("gevent", False, "exact")],
 )  # fmt: skip
 def test_gunicorn_with_three_workers(
     command: str, python: str, environment: dict[str, str], facts: Facts, ledger: Path, tmp_path: Path, worker: str,

@@ -75,9 +75,23 @@ def test_allocations_that_were_not_seen_are_missed(
     harness: ModuleType, tmp_path: Path, command: str, execute: Run, ledger: Path
 ) -> None:
     """A program that ends at once has fewer allocations than any suite."""
-    assert execute(command, "run", "-o", ledger, "-c", "pass").returncode == 0
+    assert execute(command, "run", "--domains", "all", "-o", ledger, "-c", "pass").returncode == 0
     wrong, allocations, processes = harness.complaints_about(command, ledger.parent, ledger, "bm_x")
     assert 0 < allocations < harness.FEWEST and processes == 1
     assert [line.split(":")[0] for line in wrong] == [
         f"only {allocations} allocations were seen", "only 0 allocations were seen in the benchmark itself",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["exact", "sample", "count"])
+def test_a_domain_that_was_not_heard_is_missed(
+    harness: ModuleType, tmp_path: Path, command: str, execute: Run, ledger: Path, mode: str
+) -> None:
+    """Where malloc is not listened to, and where it is."""
+    program = "kept = [str(n) for n in range(200_000)]"
+    for domains, silent in (("python", ["nothing was seen of malloc"]), ("all", [])):
+        words = ("run", "-f", "--mode", mode, "--domains", domains, "-o", ledger, "-c", program)
+        assert execute(command, *words).returncode == 0
+        assert harness.complaints_about(command, ledger.parent, ledger, f"test_x@{mode}")[0] == silent
+    wrong, _, _ = harness.complaints_about(command, ledger.parent, ledger, f"numpy.fft@{mode}")
+    assert wrong == ["nothing was seen of numpy"]
