@@ -14,9 +14,9 @@
 #include "anywhere.h"
 #include "api.h"
 #include "balance.h"
-#include "boot.h"
 #include "frames.h"
 #include "hooks.h"
+#include "ledger/boot.h"
 #include "ledger/domains.h"
 #include "ledger/place.h"
 #include "modes.h"
@@ -293,6 +293,8 @@ static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs
     goto out;
   }
   remember_stderr();
+  if (boot.domains & BURSAR_DOMAINS_NATIVE || boot.native)
+    bursar_native_books_claim();
   if (boot.domains & BURSAR_DOMAINS_NATIVE)
     bursar_native_books_reach();
   if (open_books(path, &boot, BURSAR_PHASE_MAIN, 0, &error) != 0) {
@@ -416,7 +418,9 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
   process.follow = process.boot.follow;
   process.quiet = process.boot.quiet || process.boot.pid != getpid();
   process.under_run = true;
-  if (process.boot.domains & BURSAR_DOMAINS_NATIVE) /* a program that embeds Python has no preload */
+  if (process.boot.domains & BURSAR_DOMAINS_NATIVE || process.boot.native)
+    bursar_native_books_claim();
+  if (process.boot.domains & BURSAR_DOMAINS_NATIVE) /* a program that embeds Python may have no preload */
     bursar_native_books_reach();
 
   char path[sizeof process.path];

@@ -121,6 +121,11 @@ static bool fits(void) {
          bursar_native_table.version == BURSAR_NATIVE_VERSION;
 }
 
+void bursar_native_books_claim(void) {
+  if (fits() && bursar_native_table.leave)
+    bursar_native_table.leave();
+}
+
 /* --- without a preload --------------------------------------------------------------------------------------------------- */
 
 static bool asked; /* atomic: any thread may */

@@ -10,6 +10,8 @@
 
 #include "native/native.h"
 
+/* Where another keeps books of the native domains in this process, for a program without Python as it seemed: those end. */
+void bursar_native_books_claim(void);
 /* Where there is no preload: writes the hooks into the modules that are loaded, and into those that will be. */
 void bursar_native_books_reach(void);
 /* A module may have come that has none yet.  Any thread, class H: it only asks for a moment later. */

@@ -1,16 +1,15 @@
 #include "weave.h"
 
-#include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "account/lock.h"
 #include "account/stacks.h"
 #include "base/pool.h"
 #include "frames.h"
 #include "native/native.h"
+#include "native/paths.h"
+#include "native/places.h"
 #include "native/unwind.h"
-#include "paths.h"
 #include "prim/modules.h"
 
 #define MEMO_FIRST 4096u
@@ -35,57 +34,14 @@ static uint32_t known_generation; /* of modules; 0: everything is to be forgotte
 
 static uintptr_t interpreter, ours, preloaded; /* where their modules begin; 0: none */
 
-static uintptr_t module_at(uintptr_t address) {
-  struct bursar_module_found found;
-  return bursar_modules_find(address, &found) ? found.from : 0;
-}
-
 bool bursar_weave_start(void) {
   if (!BURSAR_KNOWS_FRAMES || !bursar_unwind_start())
     return false;
-  interpreter = module_at((uintptr_t)PyObject_Malloc);
-  ours = module_at((uintptr_t)bursar_weave_start);
-  preloaded = module_at((uintptr_t)&bursar_native_table);
+  interpreter = bursar_places_module((uintptr_t)PyObject_Malloc);
+  ours = bursar_places_module((uintptr_t)bursar_weave_start);
+  preloaded = bursar_places_module((uintptr_t)&bursar_native_table);
   __atomic_store_n(&bursar_native_table.unloaded, bursar_unwind_unloaded, __ATOMIC_RELEASE);
   return true;
-}
-
-/* What the ledger calls the modules that were met, direct-mapped by where they begin. */
-#define MODULES 512u
-static struct module {
-  uintptr_t from; /* 0: empty */
-  uint32_t code;
-} modules[MODULES];
-
-/* The loader has an empty name for the program itself, and may have one that begins where the program was at that time. */
-static uint32_t path_of(const struct bursar_module_found *module) {
-  static char path[4096 + 256];
-  size_t length = strlen(module->name), before = 0;
-  if (!length)
-    return bursar_modules_program(path, sizeof path) ? bursar_stacks_string(path, strlen(path)) : 0;
-  int kept = errno;
-  if (module->name[0] != '/' && strchr(module->name, '/') && getcwd(path, 4096)) {
-    before = strlen(path);
-    path[before++] = '/';
-  }
-  errno = kept;
-  if (length > sizeof path - before)
-    length = sizeof path - before;
-  memcpy(path + before, module->name, length);
-  return bursar_stacks_string(path, before + length);
-}
-
-static uint32_t code_of(const struct bursar_module_found *module) {
-  struct module *known = &modules[(module->from >> 12) * 0x9E3779B1u % MODULES];
-  if (known->from != module->from) {
-    char id[129];
-    unsigned digits = bursar_modules_build_id(module, id, sizeof id);
-    bursar_lock_take();
-    uint32_t build_id = digits ? bursar_stacks_string(id, digits) : 0;
-    *known = (struct module){module->from, bursar_stacks_module(build_id, path_of(module))};
-    bursar_lock_give();
-  }
-  return known->code;
 }
 
 /* --- paths --------------------------------------------------------------------------------------------------------------- */
@@ -96,7 +52,7 @@ static void forget_soon(void) { known_generation = 0; }
 static void forget_paths(void) {
   bursar_paths_clear(&python_paths);
   bursar_paths_clear(&native_paths);
-  memset(modules, 0, sizeof modules);
+  bursar_places_clear();
   bursar_unwind_unloaded(); /* threads' stacks have paths too */
 }
 
@@ -120,7 +76,7 @@ static __attribute__((noinline)) void learn(struct bursar_path *path, const stru
   if (!bursar_modules_find(instruction, &module))
     return;
   uintptr_t address = instruction - module.bias;
-  path->code = code_of(&module);
+  path->code = bursar_places_code(&module);
   path->place = address < UINT32_MAX ? (uint32_t)address : 0;
   path->flags = module.from == ours || module.from == preloaded ? OURS : module.from == interpreter ? INTERPRETER : 0;
 }
@@ -354,7 +310,7 @@ static __attribute__((noinline)) uint32_t unknown_site(unsigned domain) {
 static __attribute__((noinline)) void forget_what_is_gone(void) {
   if (known_generation) { /* a module was unloaded: another may be where it was */
     bursar_paths_clear(&native_paths);
-    memset(modules, 0, sizeof modules);
+    bursar_places_clear();
   } else {
     forget_paths();
   }

@@ -1,6 +1,7 @@
 #include "account/account.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,6 +30,7 @@ static struct {
   int64_t peak;
 } marks[MARKS];
 static unsigned open_marks;
+static bool between; /* somebody is in bursar_account_between_free; atomic */
 
 static struct bursar_counts *counts(void) { return bursar_account.writer.counts; }
 /* Threads without the GIL ask too. */
@@ -171,6 +173,7 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
   set_limits();
   account->root = BURSAR_NODE_STARTUP;
   account->trigger = account->level = 0;
+  bursar_account_alone_free(false);
   account->last = NULL;
   account->remote_any = account->fold_due = false;
   for (struct bursar_recent *recent = account->recents; recent; recent = recent->next)
@@ -220,6 +223,7 @@ void bursar_account_abandon(void) {
   bursar_live_after_fork();
   bursar_maps_after_fork();
   bursar_fold_after_fork();
+  __atomic_store_n(&between, false, __ATOMIC_RELAXED);
   bursar_lock_after_fork();
   bursar_lanes_after_fork();
   bursar_sample_after_fork();
@@ -559,10 +563,14 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
 #define PEAK_SHIFT 12
 #define FREE_LOOK_EVERY 256 /* events of lane FREE between two looks at the clock */
 
+void bursar_account_alone_free(bool alone) {
+  __atomic_store_n(&bursar_account.peak_shift, alone ? 63 : PEAK_SHIFT, __ATOMIC_RELAXED);
+}
+
 /* Before a free there was more: the greatest total may be the one that it ends. */
 static void free_lane_high(uint64_t total) {
   uint64_t peak = load(&BURSAR_BOOKS->peak), seen = load(&BURSAR_BOOKS->free_high);
-  if ((int64_t)total > (int64_t)(peak + (peak >> PEAK_SHIFT)))
+  if ((int64_t)total > (int64_t)(peak + (peak >> __atomic_load_n(&bursar_account.peak_shift, __ATOMIC_RELAXED))))
     new_high();
   while ((int64_t)total > (int64_t)seen && !__atomic_compare_exchange_n(&BURSAR_BOOKS->free_high, &seen, total, false,
                                                                         __ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -651,6 +659,36 @@ static void retire_free(struct bursar_record record, bool ends, unsigned domain)
 
 void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain) {
   retire_free(record, true, domain);
+}
+
+void bursar_account_temporary_free(uint32_t number) {
+  if (bursar_account.active && number && number <= site_count())
+    add(&bursar_account.numbered[number].temporaries, 1);
+}
+
+void bursar_account_between_free(void) {
+  if (__atomic_exchange_n(&between, true, __ATOMIC_ACQUIRE))
+    return;
+  if (bursar_account.active) {
+    bursar_journal_look();
+    bursar_answer_if_asked();
+  }
+  if (bursar_account.active && bursar_account.writer.failed) {
+    bursar_fold_keep_off();
+    break_off();
+    bursar_fold_let_in();
+  }
+  after_event();
+  __atomic_store_n(&between, false, __ATOMIC_RELEASE);
+}
+
+void bursar_account_stop_free(enum bursar_state state) {
+  while (__atomic_exchange_n(&between, true, __ATOMIC_ACQUIRE))
+    sched_yield();
+  bursar_fold_keep_off();
+  bursar_account_stop(state);
+  bursar_fold_let_in();
+  __atomic_store_n(&between, false, __ATOMIC_RELEASE);
 }
 
 uint32_t bursar_account_map_free(size_t size, uint32_t number, unsigned domain, uint32_t scope) {

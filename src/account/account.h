@@ -63,7 +63,8 @@ struct bursar_account {
   uint64_t context_ver;
   struct bursar_recent *recent; /* of the thread at hand */
   struct bursar_recent *recents;
-  uint32_t parked; /* last blocks of other threads that could not be watched */
+  uint32_t parked;     /* last blocks of other threads that could not be watched */
+  uint32_t peak_shift; /* lane FREE's peaks are 1/2^this above the last; atomic */
   struct bursar_provider provider;
   struct bursar_writer writer;
 };
@@ -120,6 +121,17 @@ void bursar_account_forget_gil(struct bursar_recent *recent);
 /* Lane FREE, while folding is held off (fold.h).  `number`: of a site of that lane. */
 void bursar_account_alloc_free(void *p, size_t size, uint32_t number, unsigned domain, uint32_t scope);
 void bursar_account_retire_free(const void *p, struct bursar_record record, unsigned domain);
+
+/* A block of lane FREE ends that its thread allocated last: it was a temporary one. */
+void bursar_account_temporary_free(uint32_t number);
+/* In a process where nobody has the main GIL: no other thread than the caller has allocated so far (lane FREE's peaks are then
+ * exact, as lane GIL's are), or others have. */
+void bursar_account_alone_free(bool alone);
+/* There too, now and then, what lane GIL does between events: answers, breaks off, folds.  Not while folding is held off.  Any
+ * thread; does nothing while another does it. */
+void bursar_account_between_free(void);
+/* The same for bursar_account_stop: nobody else is in the books any more when it returns. */
+void bursar_account_stop_free(enum bursar_state state);
 
 /* Mappings: as above, but that the caller keeps the table of them (maps.h).  The first two return the site's number, 0 where
  * nothing is booked. */

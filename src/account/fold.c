@@ -236,7 +236,6 @@ static uint32_t fold(void) {
   struct bursar_tally all = bursar_account_totals();
   struct scales scales = {scale_of((double)bursar_account_live()), scale_of((double)BURSAR_BOOKS->peak),
                           scale_of((double)all.alloc_bytes), scale_of((double)all.allocs)};
-  bursar_fold_keep_off();
   counts()->folding = 1;
   BURSAR_IN_ORDER();
   remember_past();
@@ -256,7 +255,6 @@ static uint32_t fold(void) {
   last_gone_bytes = ((size_t)counts()->sites + 1) * sizeof *gone_to;
   gone_to = NULL;
   bursar_fold_generation++;
-  bursar_fold_let_in();
   bursar_account.provider.stacks_moved();
   return folded;
 }
@@ -279,6 +277,10 @@ void bursar_fold_if_full(void) {
     return;
   if (counts()->phase == BURSAR_PHASE_EXIT && !sites_full)
     return; /* what is said of the end would get coarser for the sake of a moment */
+  /* Others who look stacks up take memory and make nodes and sites; until they know that those moved, nobody books. */
+  bursar_fold_keep_off();
+  used = counts()->sites - bursar_stacks_vacant();
+  n = counts()->nodes;
   size_t node_bytes = n * sizeof(uint32_t), site_bytes = ((size_t)counts()->sites + 1) * sizeof(uint32_t);
   first_of = bursar_pool_take(node_bytes);
   next_of = bursar_pool_take(site_bytes);
@@ -289,6 +291,7 @@ void bursar_fold_if_full(void) {
   bursar_pool_give(next_of, site_bytes);
   bursar_pool_give(gone_to, site_bytes);
   bursar_pool_give(past, counts()->sites * sizeof *past);
+  bursar_fold_let_in();
   /* What is of weight is kept, and as much again before the next time: so each new stack pays for a bounded share of it. */
   fold_at = 2 * (used - folded) > BURSAR_FOLD_AT ? 2 * (used - folded) : BURSAR_FOLD_AT;
   not_before = folded < used / 2 ? events() + (uint64_t)PATIENCE * used : 0;

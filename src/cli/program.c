@@ -260,3 +260,21 @@ int bursar_program_command(const char *command, struct bursar_program_file *file
   size_t length = strlen(file->path);
   return length > 3 && strcmp(file->path + length - 3, ".py") == 0 ? BURSAR_PROGRAM_SCRIPT : BURSAR_PROGRAM_SHELL;
 }
+
+bool bursar_program_is_script(const struct bursar_program_file *file) {
+  const char *name = base_name(file->path);
+  size_t length = strlen(name);
+  char head[2] = "";
+  int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  bool script = fd >= 0 && read(fd, head, sizeof head) == (ssize_t)sizeof head && memcmp(head, "#!", 2) == 0;
+  if (fd >= 0)
+    close(fd);
+  return script || (length >= 2 && strcmp(name + length - 2, "sh") == 0);
+}
+
+bool bursar_program_names_python(const char *word) {
+  struct bursar_program_file file, python;
+  struct bursar_error error;
+  int kind = word[0] == '-' ? BURSAR_PROGRAM_EXECUTABLE : bursar_program_command(word, &file, &python, &error);
+  return kind == BURSAR_PROGRAM_PYTHON || kind == BURSAR_PROGRAM_SCRIPT;
+}

@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
+
 #define BURSAR_PROGRAM_PATH_MAX 4096
 
 struct bursar_program_file {
@@ -34,5 +36,10 @@ enum bursar_program_kind {
 /* Looks `command` up on PATH as a shell would, and sees what it is.  The kind, or a negative status. */
 int bursar_program_command(const char *command, struct bursar_program_file *file, struct bursar_program_file *python,
                            struct bursar_error *error) __attribute__((warn_unused_result));
+
+/* Of an executable: is it a script, or a shell, which mostly start other programs? */
+bool bursar_program_is_script(const struct bursar_program_file *file);
+/* Of a word among a command's arguments: does it name a Python, or a script of one? */
+bool bursar_program_names_python(const char *word);
 
 #endif

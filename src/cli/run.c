@@ -3,6 +3,7 @@
  * It execs exactly what the user would have typed without it, so that argv, sys.path, signals, pid, terminal and exit
  * status are Python's own.  The settings travel in BURSAR_RUN, which the program's start-up file reads and removes. */
 #include "account/account.h"
+#include "cli/binary.h"
 #include "cli/cli.h"
 #include "cli/program.h"
 #include "ledger/domains.h"
@@ -42,6 +43,8 @@ struct target {
   char name[BURSAR_PROGRAM_PATH_MAX]; /* what the ledger is named after */
   char script[BURSAR_PROGRAM_PATH_MAX];
   struct bursar_program_file package; /* of the Python that will run, where that is known */
+  bool elf;                           /* it is no Python's, nor a script: what it is handed may yet become one */
+  bool hands_over;                    /* a Python, or a script of one, is among its arguments */
   char **argv;                        /* allocated; its strings are the two above and the command's own */
 };
 
@@ -96,14 +99,19 @@ static int preload(const char *path) {
   return result;
 }
 
+/* The library in the package's folder; NULL, or why it cannot be used. */
+static const char *find_library(const struct target *target, const char *name, char path[BURSAR_PROGRAM_PATH_MAX]) {
+  int n = snprintf(path, BURSAR_PROGRAM_PATH_MAX, "%s/preload/%s", target->package.path, name);
+  return n <= 0 || n >= BURSAR_PROGRAM_PATH_MAX || access(path, R_OK) != 0
+             ? "this installation has no library to preload"
+         : strpbrk(path, ": ") ? "the path of bursar's package has a space or a colon in it"
+                               : NULL;
+}
+
 /* Where the hooks are, if they are wanted and can be had; "" where not, which is said. */
 static void find_preload(const struct wish *wish, const struct target *target, char path[BURSAR_PROGRAM_PATH_MAX]) {
-  int n = snprintf(path, BURSAR_PROGRAM_PATH_MAX, "%s/preload/libbursar_preload.so", target->package.path);
-  const char *why = !target->package.path[0] ? "the program is none of Python's, or starts it itself"
-                    : n <= 0 || n >= BURSAR_PROGRAM_PATH_MAX || access(path, R_OK) != 0
-                        ? "this installation has no libbursar_preload.so"
-                    : strpbrk(path, ": ") ? "the path of bursar's package has a space or a colon in it"
-                                          : NULL;
+  const char *why = target->package.path[0] ? find_library(target, "libbursar_preload.so", path)
+                                            : "the program is none of Python's, or starts it itself";
   bool wanted = wish->native || wish->domains & BURSAR_DOMAINS_NATIVE;
   if (why && wish->domains & BURSAR_DOMAINS_NATIVE)
     bursar_cli_complain(0, "malloc and mmap are only seen once Python has started: %s", why);
@@ -111,10 +119,49 @@ static void find_preload(const struct wish *wish, const struct target *target, c
     path[0] = 0;
 }
 
-static int tell_settings(const struct wish *wish, const struct target *target, const char *ledger) {
+/* A program that is none of Python's may be one that becomes Python: the settings then wait for that.  They do where it is a
+ * script, or a Python is among what it is handed, unless what is asked for is native memory and nothing else. */
+static bool is_plain(const struct wish *wish, const struct target *target) {
+  if (target->package.path[0])
+    return false;
+  bool only_native = wish->domains_text && !(wish->domains & ~BURSAR_DOMAINS_NATIVE);
+  return only_native || (target->elf && !target->hands_over);
+}
+
+/* Books of a program that has no Python, by a library of its own.  Where none can be kept that is said; "" then. */
+static void find_plain(struct wish *wish, struct target *target, char path[BURSAR_PROGRAM_PATH_MAX]) {
+  struct bursar_program_file file, python;
+  struct bursar_error error;
+  const char *why = NULL;
+  memcpy(file.path, target->file, sizeof file.path);
+  path[0] = 0;
+  enum bursar_binary_kind kind = bursar_binary_look(&file, &why);
+  if (kind == BURSAR_BINARY_NONE)
+    return;
+  if (wish->domains_text && !(wish->domains & BURSAR_DOMAINS_NATIVE))
+    why = "it is no Python: --domains malloc,mmap sees what it has";
+  if (!wish->domains_text) /* Pythons that it starts, where those are followed, have theirs too */
+    wish->domains = BURSAR_DOMAINS_NATIVE | (wish->follow ? BURSAR_DOMAINS_OF_PYTHON : 0);
+  if (!why && (bursar_program_python(wish->python, bursar_cli_invoked, &python, &error) < 0 ||
+               bursar_program_check_python(&python, &target->package, &error) < 0))
+    why = error.text;
+  if (!why)
+    why = find_library(target, "libbursar_plain.so", path);
+  if (why) {
+    bursar_cli_complain(0, "no books are kept of %.800s: %s", target->name, why);
+    path[0] = 0;
+  } else if (wish->mode && strcmp(wish->mode, "exact") != 0) {
+    bursar_cli_complain(0, "mode %s needs Python: the books of %.800s are exact", wish->mode, target->name);
+  }
+}
+
+static int tell_settings(struct wish *wish, struct target *target, const char *ledger) {
   char hooks[BURSAR_PROGRAM_PATH_MAX];
   struct bursar_buffer text;
-  find_preload(wish, target, hooks);
+  if (is_plain(wish, target))
+    find_plain(wish, target, hooks);
+  else
+    find_preload(wish, target, hooks);
   bursar_buffer_init(&text, 8 * BURSAR_PLACE_PATH_MAX);
   bursar_buffer_format(&text, "pid=%d;mode=%s;out=", (int)getpid(), wish->mode ? wish->mode : "exact");
   add_encoded(&text, ledger);
@@ -226,11 +273,14 @@ static int prepare_command(const struct wish *wish, char **operands, int count, 
   }
   const char *const head[] = {NULL};
   memcpy(target->file, file.path, sizeof target->file);
+  target->elf = kind == BURSAR_PROGRAM_EXECUTABLE && !bursar_program_is_script(&file);
+  for (int i = 1; i < count && target->elf && !target->hands_over; i++)
+    target->hands_over = bursar_program_names_python(operands[i]);
   return set_argv(target, head, operands, count);
 }
 
 /* Becomes the program.  Returns only where that fails, and leaves no ledger behind then. */
-static int become(const struct wish *wish, struct target *target) {
+static int become(struct wish *wish, struct target *target) {
   struct bursar_place ledger;
   struct bursar_error error;
   int status = bursar_place_create(wish->out, wish->force, target->name, &ledger, &error);

@@ -62,13 +62,15 @@ struct bursar_native_books {
 };
 
 /* What the preload and whoever keeps the books know of each other; the preload exports it as bursar_native_table. */
-#define BURSAR_NATIVE_VERSION 2u
+#define BURSAR_NATIVE_VERSION 3u
 struct bursar_native_table {
   uint32_t bytes;   /* of this struct */
   uint32_t version; /* BURSAR_NATIVE_VERSION: two builds that do not fit leave each other alone */
   struct bursar_native_originals originals;
   const struct bursar_native_books *books; /* NULL: nobody; atomic */
   void (*unloaded)(void); /* modules may have gone, or are about to; NULL: nobody asks; atomic.  Any thread. */
+  /* Whoever keeps the books lets go of them, and of the two above, for another that comes; NULL: nobody need be asked. */
+  void (*leave)(void);
 };
 extern struct bursar_native_table bursar_native_table;
 

@@ -1,4 +1,4 @@
-#include "boot.h"
+#include "ledger/boot.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +61,8 @@ int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct burs
         out->quiet = value[0] == '1';
       else if (is(pair, key, "out"))
         memcpy(out->path, value, sizeof value);
+      else if (is(pair, key, "preload"))
+        memcpy(out->preload, value, sizeof value);
       else if (is(pair, key, "mode") && !(out->mode = bursar_domains_mode(value)))
         return bursar_error_set(error, BURSAR_MISUSE, "this version has no mode '%s': update bursar", value);
     }

@@ -1,9 +1,9 @@
 /* boot.h: what BURSAR_RUN says, and the ledger that it leads to.
  *
  * `key=value` pairs, separated by `;`, values percent-encoded; unknown keys are left alone, so that an older extension
- * starts under a newer command.  Class N, but that bursar_boot_child runs in a forked child (class F). */
-#ifndef BURSAR_PYEXT_BOOT_H
-#define BURSAR_PYEXT_BOOT_H
+ * starts under a newer command.  Class N, but that bursar_boot_child runs in a forked child (class F); no heap. */
+#ifndef BURSAR_LEDGER_BOOT_H
+#define BURSAR_LEDGER_BOOT_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,6 +24,7 @@ struct bursar_boot {
   bool quiet;
   bool native; /* stacks have native frames too */
   char path[4096];
+  char preload[4096]; /* the library of ours that stands first in LD_PRELOAD; "": none */
 };
 
 int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct bursar_error *error)

@@ -1,4 +1,4 @@
-#include "paths.h"
+#include "native/paths.h"
 
 #include <stddef.h>
 #include <string.h>

@@ -2,8 +2,8 @@
  *
  * A cache that is private to the process: where it is full, or there is no memory, it says so and is emptied.
  * Main GIL.  Class H, but that growing costs system calls. */
-#ifndef BURSAR_PYEXT_PATHS_H
-#define BURSAR_PYEXT_PATHS_H
+#ifndef BURSAR_NATIVE_PATHS_H
+#define BURSAR_NATIVE_PATHS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,0 +1,177 @@
+/* plain.c: libbursar_plain.so: the hooks and the books, for programs that have no Python.
+ *
+ * The settings are in BURSAR_RUN, which is taken out of the environment with the library itself, so that no child finds them;
+ * unless children are followed.  Where Python turns up in the process, and its extension wants malloc for its own books,
+ * these end (bursar_native_table.leave).  Whatever goes wrong is one line on stderr, and the program goes on. */
+#include <errno.h>
+#include <locale.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "account/account.h"
+#include "ledger/boot.h"
+#include "native/native.h"
+#include "native/plain.h"
+#include "prim/prim.h"
+#include "report/summary.h"
+
+static struct {
+  pid_t pid;  /* whose books are open; 0: none are */
+  bool child; /* of the program that was run: ends without a summary, and its ledger is its own to remove */
+  struct bursar_boot boot;
+  char path[4096 + 64];
+  dev_t stderr_device;
+  ino_t stderr_inode;
+} process;
+
+/* --- words to the user ---------------------------------------------------------------------------------------------------- */
+
+static void remember_stderr(void) {
+  struct stat st;
+  if (fstat(2, &st) == 0) {
+    process.stderr_device = st.st_dev;
+    process.stderr_inode = st.st_ino;
+  }
+}
+
+/* A program may close stderr and get the number again for a file of its own: that is no place for our words. */
+static bool stderr_is_ours(void) {
+  struct stat st;
+  return process.stderr_inode && fstat(2, &st) == 0 && st.st_dev == process.stderr_device &&
+         st.st_ino == process.stderr_inode;
+}
+
+static void say(const char *text) {
+  char line[1100];
+  int kept = errno, length = snprintf(line, sizeof line, "bursar: %s\n", text);
+  if (length > 0 && stderr_is_ours())
+    bursar_prim_say(2, line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1);
+  errno = kept;
+}
+
+/* --- opening and closing -------------------------------------------------------------------------------------------------- */
+
+static int open_books(const char *path, pid_t parent, struct bursar_error *error) {
+  const struct bursar_boot *boot = &process.boot;
+  const struct bursar_settings settings = {.path = path,
+                                           .cap = boot->cap,
+                                           .within = boot->within,
+                                           .domains = boot->domains & BURSAR_DOMAINS_NATIVE,
+                                           .native = boot->native,
+                                           .parent_pid = (uint32_t)parent};
+  bool native;
+  int status = bursar_plain_open(&settings, say, &native, error);
+  if (status != 0)
+    return status;
+  process.pid = getpid();
+  snprintf(process.path, sizeof process.path, "%s", path);
+  if (boot->native && !native)
+    say("stacks are left out: native ones need x86-64 and glibc 2.35 or later");
+  return 0;
+}
+
+static int open_child(pid_t parent, struct bursar_error *error) {
+  char path[sizeof process.path];
+  process.child = true;
+  int status = bursar_boot_child(process.boot.path, path, sizeof path, error);
+  return status == 0 ? open_books(path, parent, error) : status;
+}
+
+/* Another's books begin.  What a child's have so far is what it allocated before Python ran. */
+static void leave(void) {
+  bursar_native_table.leave = NULL;
+  if (process.pid != getpid())
+    return;
+  process.pid = 0;
+  if (!bursar_plain_close(BURSAR_STATE_STOPPED) || !process.child)
+    return;
+  struct stat st;
+  if (stat(process.path, &st) == 0 && st.st_dev == bursar_account.writer.device &&
+      st.st_ino == bursar_account.writer.inode)
+    (void)unlink(process.path);
+}
+
+static void before_fork(void) { bursar_plain_before_fork(); }
+static void after_fork_in_parent(void) { bursar_plain_after_fork(); }
+
+/* A forked child: its parent's ledger is none of its business. */
+static void after_fork_in_child(void) {
+  pid_t parent = process.pid;
+  struct bursar_error error = {0};
+  if (!parent) {
+    bursar_plain_after_fork();
+    return;
+  }
+  int kept = errno;
+  bool was = bursar_account.active;
+  process.pid = 0;
+  bursar_plain_in_child();
+  if (was && process.boot.follow && open_child(parent, &error) != 0)
+    say(error.text);
+  errno = kept;
+}
+
+/* --- the program's beginning and end ---------------------------------------------------------------------------------------- */
+
+/* Our library stands first; the program's own stay. */
+static void clean_environment(void) {
+  const char *all = getenv("LD_PRELOAD");
+  size_t bytes = strlen(process.boot.preload);
+  (void)unsetenv("BURSAR_RUN");
+  if (!all || !bytes || strncmp(all, process.boot.preload, bytes) != 0)
+    return;
+  if (!all[bytes])
+    (void)unsetenv("LD_PRELOAD");
+  else if (all[bytes] == ':')
+    (void)setenv("LD_PRELOAD", all + bytes + 1, 1);
+}
+
+__attribute__((constructor)) static void begin(void) {
+  struct bursar_error error = {0};
+  const char *settings = getenv("BURSAR_RUN");
+  bursar_native_resolve(NULL);
+  if (!settings || bursar_prim_secure())
+    return;
+  int kept = errno, status = bursar_boot_parse(settings, &process.boot, &error);
+  bool first = process.boot.pid == getpid();
+  remember_stderr();
+  if (status == 0 && !process.boot.follow)
+    clean_environment();
+  if (status == 0 && (first || process.boot.follow)) {
+    if (pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) != 0)
+      status = bursar_error_set(&error, BURSAR_FAILED, "no memory for what is done at a fork");
+    else
+      status = first ? open_books(process.boot.path, 0, &error) : BURSAR_MISUSE;
+    /* Not the first program of this process, or not its first process: a ledger of its own. */
+    if (status == BURSAR_MISUSE && process.boot.follow)
+      status = open_child(0, &error);
+  }
+  if (status != 0)
+    say(error.text);
+  else if (process.pid)
+    bursar_native_table.leave = leave;
+  errno = kept;
+}
+
+/* In the process that was run alone; numbers are written as everywhere, whatever the program's language. */
+static void summarize(void) {
+  struct bursar_error error = {0};
+  locale_t own = newlocale(LC_ALL_MASK, "C", (locale_t)0), was = own ? uselocale(own) : (locale_t)0;
+  if (bursar_summary_print(process.path, 2, &error) != 0)
+    say(error.text);
+  if (own) {
+    (void)uselocale(was);
+    freelocale(own);
+  }
+}
+
+__attribute__((destructor)) static void end(void) {
+  bool open = process.pid == getpid() && bursar_account.active;
+  if (open && bursar_plain_close(BURSAR_STATE_ENDED) && !process.child && !process.boot.quiet && stderr_is_ours())
+    summarize();
+}
