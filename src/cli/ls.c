@@ -43,7 +43,7 @@ int bursar_cli_ls(int argc, char **argv) {
       .about =
           "Lists the ledgers in $BURSAR_DIR, else $XDG_RUNTIME_DIR/bursar, else bursar-UID in the temp\n"
           "directory, oldest first.  States: running, ended, killed (ended without closing the books),\n"
-          "stopped (the books were closed and the program goes on), starting, unused (no Python ever wrote\n"
+          "stopped (the books were closed and the program goes on), starting, unused (no program ever wrote\n"
           "to it), elsewhere (of another container), newer (of a newer bursar), damaged.",
       .options = options};
   struct bursar_place_list list;

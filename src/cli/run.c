@@ -120,12 +120,14 @@ static void find_preload(const struct wish *wish, const struct target *target, c
 }
 
 /* A program that is none of Python's may be one that becomes Python: the settings then wait for that.  They do where it is a
- * script, or a Python is among what it is handed, unless what is asked for is native memory and nothing else. */
+ * script, or a Python is among what it is handed; unless native memory alone is asked for, or that too of all that follows. */
 static bool is_plain(const struct wish *wish, const struct target *target) {
   if (target->package.path[0])
     return false;
-  bool only_native = wish->domains_text && !(wish->domains & ~BURSAR_DOMAINS_NATIVE);
-  return only_native || (target->elf && !target->hands_over);
+  bool named = wish->domains_text && wish->domains & BURSAR_DOMAINS_NATIVE;
+  if (named && !(wish->domains & ~BURSAR_DOMAINS_NATIVE))
+    return true;
+  return target->elf && (!target->hands_over || (named && wish->follow));
 }
 
 /* Books of a program that has no Python, by a library of its own.  Where none can be kept that is said; "" then. */

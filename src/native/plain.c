@@ -1,11 +1,15 @@
 #include "native/plain.h"
 
+#include <string.h>
+
 #include "account/fold.h"
 #include "account/journal.h"
 #include "account/lock.h"
 #include "account/maps.h"
+#include "account/stacks.h"
 #include "native/native.h"
 #include "native/plain_stacks.h"
+#include "prim/modules.h"
 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
@@ -227,6 +231,14 @@ static void listen_to(uint32_t domains) {
   __atomic_store_n(&bursar_native_table.books, &books, __ATOMIC_RELEASE);
 }
 
+static void name_program(void) {
+  char path[4096];
+  bursar_lock_take();
+  if (bursar_modules_program(path, sizeof path))
+    bursar_account.writer.counts->main_file = bursar_stacks_string(path, strlen(path));
+  bursar_lock_give();
+}
+
 int bursar_plain_open(const struct bursar_settings *settings, void (*warn)(const char *line), bool *native,
                       struct bursar_error *error) {
   const struct bursar_provider provider = {.stacks_moved = bursar_plain_stacks_moved, .warn = warn};
@@ -237,6 +249,7 @@ int bursar_plain_open(const struct bursar_settings *settings, void (*warn)(const
   int status = bursar_account_start(&own, &provider, error);
   if (status != 0)
     return status;
+  name_program();
   __atomic_store_n(&threads, 1, __ATOMIC_RELAXED);
   mine.met = true;
   bursar_account_alone_free(true);

@@ -28,6 +28,8 @@ bool bursar_model_is_root(uint32_t node) { return node < BURSAR_NODE_FIRST; }
 
 struct bursar_text bursar_model_function(const struct bursar_model *model, uint32_t node) {
   static const char *const roots[] = {"(no Python stack)", "(start-up)", "(main)", "(exit)"};
+  if (node == BURSAR_NODE_UNKNOWN && model->plain)
+    return word("(no stack)");
   if (node < BURSAR_NODE_FIRST)
     return word(roots[node]);
   uint32_t code = model->nodes[node].code;
@@ -344,7 +346,7 @@ static int load_end(struct loading *l, struct bursar_error *error) {
   for (uint32_t i = 0; i < model->site_count; i++) {
     struct bursar_model_site *site = &model->sites[i];
     site->live = held[i];
-    site->leak = site->root == BURSAR_NODE_MAIN && (held[i].bytes || held[i].blocks);
+    site->leak = (site->root == BURSAR_NODE_MAIN || model->plain) && (held[i].bytes || held[i].blocks);
     model->live.blocks += held[i].blocks == BURSAR_MODEL_UNKNOWN ? 0 : held[i].blocks;
     if (tick == NONE)
       model->live_by_domain[site->domain] += held[i].bytes;
@@ -391,6 +393,7 @@ static void load_facts(struct loading *l) {
   model->unit = reader->header.mode == BURSAR_MODE_COUNT ? "usable" : "requested";
   model->complete = reader->life == BURSAR_LIFE_ENDED || reader->life == BURSAR_LIFE_STOPPED;
   model->running = reader->life == BURSAR_LIFE_RUNNING;
+  model->plain = !reader->header.python_version[0];
   model->run_ns = reader->time_ns;
   model->live_error_bytes = model->running && reader->moved_bytes > reader->unmatched_bytes ? reader->moved_bytes
                                                                                             : reader->unmatched_bytes;

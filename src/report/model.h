@@ -127,6 +127,7 @@ struct bursar_model {
   const char *unit;             /* "requested" or "usable" bytes */
   bool complete; /* the books were closed: false where the program was killed, runs, or ran out of space */
   bool running;
+  bool plain; /* the program has no Python, nor stacks, unless native ones */
 
   uint64_t peak_bytes;
   uint64_t peak_time_ns;

@@ -1,6 +1,7 @@
 #include "report/summary.h"
 
 #include "base/size.h"
+#include "ledger/domains.h"
 #include "report/estimate.h"
 #include "report/holders.h"
 #include "report/view.h"
@@ -72,17 +73,39 @@ static void print_counts(const struct bursar_view *view) {
   bursar_view_warnings(view);
 }
 
+/* A program without Python: frames of its own have no names here, a report looks for them. */
+static void print_domains(const struct bursar_view *view) {
+  const struct bursar_model *model = view->model;
+  char size[BURSAR_SIZE_TEXT];
+  const char *before = "  held at the peak: ";
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    if (!(model->reader->header.domains >> domain & 1))
+      continue;
+    bursar_buffer_format(view->out, "%s%s %s", before, bursar_domains_name(domain),
+                         bursar_size_print(model->peak_by_domain[domain], size));
+    before = ", ";
+  }
+  bursar_buffer_char(view->out, '\n');
+}
+
+static void print_lines(const struct bursar_view *view, const struct bursar_holders *holders) {
+  if (holders->count)
+    bursar_buffer_text(view->out, "  held at the peak, by line:\n");
+  for (uint32_t i = 0; i < holders->count && i < HOLDERS; i++)
+    if (holders->lines[i].own.bytes)
+      print_holder(view, &holders->lines[i]);
+}
+
 static int print_all(const struct bursar_view *view, const char *path, struct bursar_error *error) {
   struct bursar_holders holders;
   int status = bursar_holders_find(view->model, &holders, error);
   if (status != 0)
     return status;
   print_counts(view);
-  if (holders.count)
-    bursar_buffer_text(view->out, "  held at the peak, by line:\n");
-  for (uint32_t i = 0; i < holders.count && i < HOLDERS; i++)
-    if (holders.lines[i].own.bytes)
-      print_holder(view, &holders.lines[i]);
+  if (view->model->plain)
+    print_domains(view);
+  else
+    print_lines(view, &holders);
   bursar_buffer_text(view->out, "  ledger ");
   print_quoted(view->out, path);
   bursar_buffer_text(view->out, "\n  bursar report ");

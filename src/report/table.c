@@ -39,7 +39,7 @@ static void print_where(const struct bursar_view *view, const struct bursar_mode
   if (view->model->reader->header.mode == BURSAR_MODE_COUNT)
     bursar_buffer_text(view->out, "(all of it: mode count keeps no stacks)");
   else if (site->outside)
-    bursar_buffer_text(view->out, "(outside the GIL: no stack)");
+    bursar_buffer_text(view->out, view->model->plain ? "(no stack)" : "(outside the GIL: no stack)");
   else
     bursar_view_stack(view, site->node, room < 16 ? 16 : room);
   bursar_buffer_char(view->out, '\n');
@@ -86,7 +86,8 @@ void bursar_table_print_leaks(const struct bursar_view *view) {
   for (uint32_t i = 0; i < model->site_count; i++)
     if (model->sites[i].leak)
       whole += model->sites[i].live.bytes;
-  print_title(view, "Allocated while __main__ ran, and still live ");
+  print_title(view, model->plain ? "Allocated since the start, and still live "
+                                 : "Allocated while __main__ ran, and still live ");
   print_headings(view, "bytes");
   for (uint32_t i = 0; i < model->site_count && !view->out->failed; i++) {
     const struct bursar_model_site *site = &model->sites[i];

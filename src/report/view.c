@@ -291,8 +291,9 @@ static void warn_of_gaps(const struct bursar_view *view) {
   if (model->history_lossy && view->when == BURSAR_MODEL_TIME)
     warn(view, "the journal had no room for every change: past instants are near, not exact");
   if (model->peak_error_bytes > model->peak_bytes / 1000) {
-    snprintf(text, sizeof text, "the peak and what is said of it may be off by %s: threads allocated without the GIL",
-             bursar_size_print(model->peak_error_bytes, size));
+    snprintf(text, sizeof text, "the peak and what is said of it may be off by %s: %s",
+             bursar_size_print(model->peak_error_bytes, size),
+             model->plain ? "several threads allocated at once" : "threads allocated without the GIL");
     warn(view, text);
   }
   if (model->estimated)

@@ -134,7 +134,7 @@ def test_states(bursar: Run, under_way: UnderWay, listed: Listed) -> None:
     assert finish(killed) == -signal.SIGKILL
     ended = under_way()
     assert finish(ended) == 0
-    unused = bursar("run", "--", "true")
+    unused = bursar("run", "--", "sh", "-c", ":")
     assert unused.returncode == 0
     found = {entry["pid"]: entry for entry in listed()}
     assert found[running.pid]["state"] == "running"

@@ -597,7 +597,7 @@ function drawFactsList(facts) {
   const began = facts.started_unix_s > 0 ? new Date(facts.started_unix_s * 1000).toLocaleString() : "unknown";
   drawFacts(byId("ledger"), [
     ["Program", shorten(printable(facts.main_file || facts.program), 300)],
-    ["Python", printable(facts.python || "unknown")],
+    ["Python", printable(facts.python || "none")],
     ["Mode", `${facts.mode}, ${facts.unit} bytes`],
     ["Began", began],
     ["Ran for", seconds(facts.run_s)],
@@ -608,7 +608,7 @@ function drawFactsList(facts) {
     ["Stacks cut for depth", count(facts.deep_stacks)],
     ["Peak may be higher by", bytes(facts.peak_error_bytes)],
     ["Sums differ from totals by", bytes(facts.live_error_bytes)],
-    ["Outside any Python stack", `${bytes(facts.outside_bytes)} in ${count(facts.outside_allocations)} allocations`],
+    ["Without a stack", `${bytes(facts.outside_bytes)} in ${count(facts.outside_allocations)} allocations`],
     ["Temporary means", temporaryMeans(facts.temporary_within)],
     ["Written by", `bursar ${printable(facts.bursar_version || "")}`],
   ]);
