@@ -6,6 +6,7 @@
 #include "account/account.h"
 #include "account/hot.h"
 #include "account/journal.h"
+#include "account/lock.h"
 #include "account/maps.h"
 #include "account/sample.h"
 #include "account/stacks.h"
@@ -268,19 +269,26 @@ static bool nearly_full(enum bursar_region region, uint32_t items, size_t bytes)
   return (items + items / 64 + 64ull) * bytes > writer()->limit[region];
 }
 
-void bursar_fold_if_full(void) {
+static bool is_full(void) {
   uint32_t used = counts()->sites - bursar_stacks_vacant(), n = counts()->nodes;
   bool nodes_full = nearly_full(BURSAR_REGION_NODES, n, sizeof(struct bursar_node));
   bool sites_full = nearly_full(BURSAR_REGION_SITES, used, sizeof(struct bursar_site)) ||
                     nearly_full(BURSAR_REGION_SITE_FACTS, used, sizeof(struct bursar_site_facts));
   if ((used < fold_at && !nodes_full && !sites_full) || events() < not_before)
+    return false;
+  /* In the end what is said of it would get coarser for the sake of a moment. */
+  return counts()->phase != BURSAR_PHASE_EXIT || sites_full;
+}
+
+void bursar_fold_if_full(void) {
+  bursar_lock_take(); /* others make nodes and sites */
+  bool full = is_full();
+  bursar_lock_give();
+  if (!full)
     return;
-  if (counts()->phase == BURSAR_PHASE_EXIT && !sites_full)
-    return; /* what is said of the end would get coarser for the sake of a moment */
-  /* Others who look stacks up take memory and make nodes and sites; until they know that those moved, nobody books. */
+  /* They take memory for it too, and until they know that what they remember has moved, nobody books. */
   bursar_fold_keep_off();
-  used = counts()->sites - bursar_stacks_vacant();
-  n = counts()->nodes;
+  uint32_t used = counts()->sites - bursar_stacks_vacant(), n = counts()->nodes;
   size_t node_bytes = n * sizeof(uint32_t), site_bytes = ((size_t)counts()->sites + 1) * sizeof(uint32_t);
   first_of = bursar_pool_take(node_bytes);
   next_of = bursar_pool_take(site_bytes);
