@@ -3,6 +3,7 @@
  * The settings are in BURSAR_RUN, which is taken out of the environment with the library itself, so that no child finds them;
  * unless children are followed.  Where Python turns up in the process, and its extension wants malloc for its own books,
  * these end (bursar_native_table.leave).  Whatever goes wrong is one line on stderr, and the program goes on. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <locale.h>
 #include <pthread.h>
@@ -118,17 +119,33 @@ static void after_fork_in_child(void) {
 
 /* --- the program's beginning and end ---------------------------------------------------------------------------------------- */
 
-/* Our library stands first; the program's own stay. */
+/* Takes our library out; the program's own, and what others put in front, stay. */
 static void clean_environment(void) {
-  const char *all = getenv("LD_PRELOAD");
-  size_t bytes = strlen(process.boot.preload);
+  const char *all = getenv("LD_PRELOAD"), *ours = process.boot.preload;
+  size_t bytes = strlen(ours);
   (void)unsetenv("BURSAR_RUN");
-  if (!all || !bytes || strncmp(all, process.boot.preload, bytes) != 0)
+  for (const char *at = all; at && *at && bytes; at += strcspn(at, ": "), at += *at != 0) {
+    if (strncmp(at, ours, bytes) != 0 || (at[bytes] && !strchr(": ", at[bytes])))
+      continue;
+    size_t before = (size_t)(at - all);
+    char *rest = strdup(all);
+    if (!rest)
+      return;
+    strcpy(rest + before, at + bytes + (at[bytes] != 0));
+    while (before && !rest[before] && strchr(": ", rest[before - 1]))
+      rest[--before] = 0;
+    (void)(rest[0] ? setenv("LD_PRELOAD", rest, 1) : unsetenv("LD_PRELOAD"));
+    free(rest);
     return;
-  if (!all[bytes])
-    (void)unsetenv("LD_PRELOAD");
-  else if (all[bytes] == ':')
-    (void)setenv("LD_PRELOAD", all + bytes + 1, 1);
+  }
+}
+
+/* A malloc that is linked into the program is what everybody calls, and not ours. */
+static bool has_own_malloc(void) {
+  Dl_info used, ours;
+  void *malloc_used = dlsym(RTLD_DEFAULT, "malloc");
+  return malloc_used && dladdr(malloc_used, &used) && dladdr(&bursar_native_table, &ours) &&
+         used.dli_fbase != ours.dli_fbase;
 }
 
 __attribute__((constructor)) static void begin(void) {
@@ -142,6 +159,11 @@ __attribute__((constructor)) static void begin(void) {
   remember_stderr();
   if (status == 0 && !process.boot.follow)
     clean_environment();
+  if (status == 0 && (first || process.boot.follow) && process.boot.domains >> BURSAR_DOMAIN_MALLOC & 1 &&
+      has_own_malloc()) {
+    say("the program has a malloc of its own: its blocks are not seen, what it maps is");
+    process.boot.domains &= ~(1u << BURSAR_DOMAIN_MALLOC);
+  }
   if (status == 0 && (first || process.boot.follow)) {
     if (pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) != 0)
       status = bursar_error_set(&error, BURSAR_FAILED, "no memory for what is done at a fork");

@@ -368,6 +368,29 @@ def test_another_malloc(keep: Keep, native: tuple[str, ...]) -> None:
     assert f"LD_PRELOAD={library}\n" in books.done.stdout
 
 
+def test_a_malloc_of_its_own(keep: Keep, build: Build) -> None:
+    """Everybody calls the program's, which asks the system for its memory."""
+    text = (
+        "#include <stdlib.h>\n#include <sys/mman.h>\n"
+        "void *malloc(size_t size) {\n"
+        "  return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);\n}\n"
+        "void free(void *p) { (void)p; }\nvoid *volatile kept;\n"
+        "int main(void) { kept = malloc(40960); return 0; }\n"
+    )
+    books = keep(program=build(text))
+    assert books.done.stderr.startswith("bursar: the program has a malloc of its own: its blocks are not seen")
+    assert not books.sites("malloc")
+    assert books.facts["live_bytes"] == 40960 == books.total("live_bytes", "mmap")
+
+
+def test_where_others_preload_too(execute: Run, keep: Keep, tmp_path: Path, build: Build) -> None:
+    """Ours is taken out wherever it stands by now."""
+    empty = tmp_path / "libempty.so"
+    subprocess.run(["gcc", "-shared", "-o", empty, "-x", "c", "/dev/null"], check=True)
+    books = keep("spawn", "env", env={"LD_PRELOAD": f"{empty} {empty}:{empty}"})
+    assert f"LD_PRELOAD={empty} {empty}:{empty}\n" in books.done.stdout
+
+
 def test_a_language_of_its_own_does_not_show(keep: Keep, build: Build, tmp_path: Path) -> None:
     """Numbers are written as everywhere."""
     if not shutil.which("localedef") or not Path("/usr/share/i18n/locales/de_DE").exists():
