@@ -55,6 +55,12 @@ static void say(const char *text) {
   errno = kept;
 }
 
+static void refuse(const struct bursar_error *error) {
+  char text[1024];
+  snprintf(text, sizeof text, "no books are kept: %.990s", error->text);
+  say(text);
+}
+
 /* --- opening and closing -------------------------------------------------------------------------------------------------- */
 
 static int open_books(const char *path, pid_t parent, struct bursar_error *error) {
@@ -113,7 +119,7 @@ static void after_fork_in_child(void) {
   process.pid = 0;
   bursar_plain_in_child();
   if (was && process.boot.follow && open_child(parent, &error) != 0)
-    say(error.text);
+    refuse(&error);
   errno = kept;
 }
 
@@ -174,7 +180,7 @@ __attribute__((constructor)) static void begin(void) {
       status = open_child(0, &error);
   }
   if (status != 0)
-    say(error.text);
+    refuse(&error);
   else if (process.pid)
     bursar_native_table.leave = leave;
   errno = kept;

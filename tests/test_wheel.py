@@ -37,7 +37,8 @@ def test_it_is_for_many_machines(wheel: Path) -> None:
 
 def test_it_holds_what_it_should(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("bursar.pth", "bursar/py.typed", "bursar/__init__.py"):
+    libraries = ("bursar/preload/libbursar_preload.so", "bursar/preload/libbursar_plain.so")
+    for wanted in ("bursar.pth", "bursar/py.typed", "bursar/__init__.py", *libraries):
         assert wanted in names
     assert any(name.endswith(".data/scripts/bursar") for name in names)
     assert any(name.startswith("bursar/_bursar.") and name.endswith(".so") for name in names)
@@ -56,6 +57,14 @@ def test_the_command_runs(environment: Path, tmp_path: Path) -> None:
     )
     assert b'"peak_bytes"' in report.stdout
     assert b'"schema"' in report.stdout
+
+
+def test_a_program_without_python(environment: Path, tmp_path: Path) -> None:
+    ledger = tmp_path / "books.bursar"
+    run = [environment / "bursar", "run", "-o", ledger, "--native", "--", "cat", "/dev/null"]
+    subprocess.run(run, check=True, cwd=tmp_path)
+    report = subprocess.run([environment / "bursar", "report", ledger], check=True, cwd=tmp_path, capture_output=True)
+    assert b"ended, exact" in report.stdout
 
 
 def test_the_package_imports(environment: Path, tmp_path: Path) -> None:

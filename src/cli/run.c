@@ -318,11 +318,14 @@ int bursar_cli_run(int argc, char **argv) {
       {.name = "domains",
        .value = "LIST",
        .text = &wish.domains_text,
-       .help = "whose memory: python, numpy, malloc, mmap, separated by commas,\nor all; python unless given"},
+       .help = "whose memory: python, numpy, malloc, mmap, separated by commas,\nor all; python unless given, of a "
+               "program "
+               "without Python malloc\nand mmap"},
       {.name = "native", .flag = &wish.native, .help = "stacks with the C and C++ frames between Python's"},
       {.name = "follow-fork",
        .flag = &wish.follow,
-       .help = "keep books of forked children and Pythons that are executed,\neach in a ledger of its own, FILE.PID"},
+       .help = "keep books of forked children and Pythons that are executed,\neach in a ledger of its own, FILE.PID; "
+               "from a program without\nPython, of all that are executed"},
       {.name = "temporary-within",
        .value = "N",
        .text = &wish.within_text,
@@ -338,7 +341,9 @@ int bursar_cli_run(int argc, char **argv) {
           "Runs a Python program as python does, and keeps the books of its memory in a ledger.\n"
           "The summary goes to stderr when it ends; bursar report shows all of it.\n"
           "After -- comes any command; Python's own options go there: bursar run -- python -X dev script.py\n"
-          "A command that starts Python as a child of its own needs --follow-fork.",
+          "A command that starts Python as a child of its own needs --follow-fork.  Of a program without\n"
+          "Python malloc and mmap are kept; of a shell, or one that is handed a Python to become, where\n"
+          "--domains malloc,mmap says so.",
       .options = options,
       .leading = true};
   int count;

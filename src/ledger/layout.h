@@ -164,7 +164,7 @@ struct bursar_counts { /* at BURSAR_AT_COUNTS */
   uint64_t folded_allocs; /* allocations that they stood for */
   uint64_t lost_undos;    /* site changes that the journal had no room for: --at is then approximate */
   uint64_t deep_stacks;   /* stacks cut at BURSAR_DEPTH_MAX */
-  uint32_t main_file;     /* string: the file of __main__, 0 while unknown */
+  uint32_t main_file;     /* string: the file of __main__, or of a program without Python; 0 while unknown */
   uint32_t folding;       /* 1 while sites are being folded: killed then, some are counted twice or not at all */
   uint64_t reused_blocks; /* addresses handed out again without a free seen: the books ended them */
   uint32_t scope_names;

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -480,10 +482,10 @@ def test_a_shell_where_it_is_asked_for(bursar: Run, facts: Facts, ledger: Path, 
 
 def test_while_it_runs(bursar: Run, facts: Facts, ledger: Path, build: Build, command: str, environment: Any) -> None:
     text = (
-        "#include <stdlib.h>\n#include <unistd.h>\n#include <string.h>\nvoid *volatile p;\n"
-        "int main(void) { char c; p = malloc(5000000); memset(p, 1, 5000000);\n"
+        "#include <poll.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\nvoid *volatile p;\n"
+        "int main(void) { struct pollfd in = {0, POLLIN, 0}; p = malloc(50000000); memset(p, 1, 50000000);\n"
         '  if (write(1, "here\\n", 5) < 5) return 1;\n'
-        "  while (read(0, &c, 1) == 1 && c != 'q') for (int i = 0; i < 1000; i++) free(malloc(100));\n"
+        "  while (poll(&in, 1, 0) == 0) free(malloc(100));\n"
         "  return 0; }\n"
     )
     program = subprocess.Popen(
@@ -492,17 +494,32 @@ def test_while_it_runs(bursar: Run, facts: Facts, ledger: Path, build: Build, co
     )  # fmt: skip
     assert program.stdout and program.stdin and program.stdout.readline() == "here\n"
     read = facts(ledger)
-    assert (read["state"], read["live_bytes"]) == ("running", 5_000_000)
-    done = bursar("balance", str(program.pid))
+    assert read["state"] == "running" and 50_000_000 <= read["live_bytes"] <= 50_000_100
+    done = bursar("balance", str(program.pid), "--format", "json")
     assert done.returncode == 0, done.stderr
+    balance = json.loads(done.stdout)
+    lines = {line["name"]: line["bytes"] for line in balance["lines"]}
+    assert 50_000_000 <= lines["malloc"] <= 50_100_000, "it answers"
+    assert balance["unexplained_bytes"] < balance["rss_bytes"] / 50
     program.communicate("q", timeout=LIMIT)
     assert program.returncode == 0
 
 
+def test_without_address_space(bursar: Run, driver: Path, tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (60 << 20, 60 << 20))
+
+    done = bursar("run", "--", driver, "exit", "5", preexec_fn=limit)
+    assert (done.returncode, done.stdout) == (5, "here\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("bursar: no books are kept: no address space")
+
+
+@with_stacks
 def test_a_full_disk_leaves_it_alone(bursar: Run, driver: Path, tmp_path: Path) -> None:
-    done = bursar(
-        "run", "-o", tmp_path / "small.bursar", "--native", "--", driver, "stacks",
-        preexec_fn=lambda: __import__("resource").setrlimit(__import__("resource").RLIMIT_FSIZE, (1 << 20, 1 << 20)),
-    )  # fmt: skip
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    done = bursar("run", "-o", tmp_path / "full.bursar", "--native", "--", driver, "stacks", preexec_fn=limit)
     assert done.returncode == 0, done.stderr
     assert "the books stopped, the program goes on" in done.stderr
