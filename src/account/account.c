@@ -561,6 +561,7 @@ void bursar_account_alloc_gil(void *p, size_t size, uint32_t tag, unsigned domai
 
 /* A peak that lane FREE makes must be so much above the last one: it would touch all sites again for a few bytes. */
 #define PEAK_SHIFT 12
+#define STOP_NS 1000000000ull
 #define FREE_LOOK_EVERY 256 /* events of lane FREE between two looks at the clock */
 
 void bursar_account_alone_free(bool alone) {
@@ -673,8 +674,7 @@ void bursar_account_between_free(void) {
     bursar_journal_look();
     bursar_answer_if_asked();
   }
-  if (bursar_account.active && bursar_account.writer.failed) {
-    bursar_fold_keep_off();
+  if (bursar_account.active && bursar_account.writer.failed && bursar_fold_keep_off_soon()) {
     break_off();
     bursar_fold_let_in();
   }
@@ -682,13 +682,20 @@ void bursar_account_between_free(void) {
   __atomic_store_n(&between, false, __ATOMIC_RELEASE);
 }
 
-void bursar_account_stop_free(enum bursar_state state) {
-  while (__atomic_exchange_n(&between, true, __ATOMIC_ACQUIRE))
+bool bursar_account_stop_free(enum bursar_state state) {
+  uint64_t until = bursar_prim_now() + STOP_NS;
+  while (__atomic_exchange_n(&between, true, __ATOMIC_ACQUIRE)) {
+    if (bursar_prim_now() > until)
+      return false;
     sched_yield();
-  bursar_fold_keep_off();
-  bursar_account_stop(state);
-  bursar_fold_let_in();
+  }
+  bool alone = bursar_fold_keep_off_soon();
+  if (alone) {
+    bursar_account_stop(state);
+    bursar_fold_let_in();
+  }
   __atomic_store_n(&between, false, __ATOMIC_RELEASE);
+  return alone;
 }
 
 uint32_t bursar_account_map_free(size_t size, uint32_t number, unsigned domain, uint32_t scope) {

@@ -130,8 +130,9 @@ void bursar_account_alone_free(bool alone);
 /* There too, now and then, what lane GIL does between events: answers, breaks off, folds.  Not while folding is held off.  Any
  * thread; does nothing while another does it. */
 void bursar_account_between_free(void);
-/* The same for bursar_account_stop: nobody else is in the books any more when it returns. */
-void bursar_account_stop_free(enum bursar_state state);
+/* The same for bursar_account_stop: nobody else is in the books any more when it returns.  False: somebody did not leave them
+ * within a second; they stay as they are. */
+bool bursar_account_stop_free(enum bursar_state state) __attribute__((warn_unused_result));
 
 /* Mappings: as above, but that the caller keeps the table of them (maps.h).  The first two return the site's number, 0 where
  * nothing is booked. */

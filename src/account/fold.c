@@ -11,9 +11,11 @@
 #include "account/sample.h"
 #include "account/stacks.h"
 #include "base/pool.h"
+#include "prim/prim.h"
 
 #define ROOT_SITES (BURSAR_SITE_FIRST + BURSAR_NODE_FIRST * BURSAR_DOMAIN_COUNT) /* never folded */
-#define WEIGHTS 40u  /* weights are shares of 2^WEIGHTS, by their number of bits */
+#define WEIGHTS 40u /* weights are shares of 2^WEIGHTS, by their number of bits */
+#define PATIENCE_NS 1000000000ull
 #define PATIENCE 64u /* events for each site until the next try, where the last one made little room */
 
 static uint32_t fold_at;    /* sites in use */
@@ -69,6 +71,19 @@ void bursar_fold_keep_off(void) {
   __atomic_store_n(&folding, true, __ATOMIC_SEQ_CST);
   while (__atomic_load_n(&holders, __ATOMIC_SEQ_CST))
     sched_yield();
+}
+
+bool bursar_fold_keep_off_soon(void) {
+  uint64_t until = bursar_prim_now() + PATIENCE_NS;
+  __atomic_store_n(&folding, true, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n(&holders, __ATOMIC_SEQ_CST)) {
+    if (bursar_prim_now() > until) {
+      bursar_fold_let_in();
+      return false;
+    }
+    sched_yield();
+  }
+  return true;
 }
 
 void bursar_fold_let_in(void) { __atomic_store_n(&folding, false, __ATOMIC_RELEASE); }
@@ -287,7 +302,10 @@ void bursar_fold_if_full(void) {
   if (!full)
     return;
   /* They take memory for it too, and until they know that what they remember has moved, nobody books. */
-  bursar_fold_keep_off();
+  if (!bursar_fold_keep_off_soon()) {
+    not_before = UINT64_MAX; /* the next try would wait as long: whatever finds no room is charged to its callers */
+    return;
+  }
   uint32_t used = counts()->sites - bursar_stacks_vacant(), n = counts()->nodes;
   size_t node_bytes = n * sizeof(uint32_t), site_bytes = ((size_t)counts()->sites + 1) * sizeof(uint32_t);
   first_of = bursar_pool_take(node_bytes);

@@ -11,6 +11,7 @@
 #ifndef BURSAR_ACCOUNT_FOLD_H
 #define BURSAR_ACCOUNT_FOLD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define BURSAR_FOLD_AT 24000u
@@ -27,6 +28,9 @@ void bursar_fold_let_go(void);
 /* Keeps them from it: nobody but the caller, who holds the main GIL and not the lock, is in the books until the second. */
 void bursar_fold_keep_off(void);
 void bursar_fold_let_in(void);
+/* The same, but that it gives up after a second, false then: a thread that is in the books may be stopped there for ever, by a
+ * debugger or by a runtime that stops its world. */
+bool bursar_fold_keep_off_soon(void) __attribute__((warn_unused_result));
 /* Waits until whoever is between the two has been past the second.  Not between them. */
 void bursar_fold_drain(void);
 /* In a forked child.  Class F. */

@@ -262,9 +262,9 @@ bool bursar_plain_close(enum bursar_state state) {
   if (mine.inside)
     return false;
   mine.inside = true; /* a handler that comes now finds nothing to wait for */
-  bursar_account_stop_free(state);
+  bool closed = bursar_account_stop_free(state);
   mine.inside = false;
-  return true;
+  return closed;
 }
 
 void bursar_plain_before_fork(void) {

@@ -12,7 +12,8 @@
  * be followed: *native says what became of it. */
 int bursar_plain_open(const struct bursar_settings *settings, void (*warn)(const char *line), bool *native,
                       struct bursar_error *error) __attribute__((warn_unused_result));
-/* Closes them.  False: this thread was interrupted in the middle of an event; then they stay as they are.  Class F. */
+/* Closes them.  False: this thread was interrupted in the middle of an event, or another does not get out of one; then they
+ * stay as they are.  Class F. */
 bool bursar_plain_close(enum bursar_state state);
 /* Around fork(); the last in the child, which then has no books.  Class F. */
 void bursar_plain_before_fork(void);

@@ -201,6 +201,31 @@ static int handlers(void) {
   return 0;
 }
 
+/* Threads that allocate are stopped where they are, and never go on: some runtimes end so. */
+static void stand_still(int number) {
+  while (number)
+    pause();
+}
+
+static void *spin(void *unused) {
+  for (;;)
+    free(malloc(100));
+  return unused;
+}
+
+static int stopped(void) {
+  pthread_t all[20];
+  keep(malloc(1000000));
+  signal(SIGUSR1, stand_still);
+  for (int i = 0; i < 20; i++) {
+    check(pthread_create(&all[i], NULL, spin, NULL) == 0);
+    usleep(1000);
+    check(pthread_kill(all[i], SIGUSR1) == 0);
+  }
+  usleep(20000); /* each has got it by now, or is stopped later */
+  return 3;
+}
+
 static int forks(void) {
   keep(malloc(1000000));
   pid_t child = fork();
@@ -296,7 +321,7 @@ int main(int argc, char **argv) {
     int (*run)(void);
   } all[] = {{"family", family}, {"reallocs", reallocs}, {"maps", maps},     {"temporaries", temporaries},
              {"peak", peak},     {"threads", threads},   {"storms", storms}, {"handlers", handlers},
-             {"forks", forks},   {"chain", chain},       {"stacks", stacks}};
+             {"forks", forks},   {"chain", chain},       {"stacks", stacks}, {"stopped", stopped}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (strcmp(what, all[i].name) == 0)
       return all[i].run();

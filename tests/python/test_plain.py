@@ -193,6 +193,13 @@ def test_a_forked_child_is_followed(keep: Keep, ledger: Path, facts: Facts, nati
     assert child.name == f"{ledger.name}.{read['pid']}" != f"{ledger.name}.{books.facts['pid']}"
 
 
+def test_threads_that_are_stopped_in_the_books(bursar: Run, ledger: Path, driver: Path) -> None:
+    """Nobody waits for them for ever; where one has stopped within them the books stay open."""
+    done = bursar("run", "-o", ledger, "--", driver, "stopped")
+    assert done.returncode == 3
+    assert done.stderr == "" or done.stderr.startswith("bursar: peak ")
+
+
 # ---- beginning and end ----
 
 
@@ -241,6 +248,7 @@ def test_another_program_is_executed(bursar: Run, facts: Facts, ledger: Path, dr
     assert facts(second)["pid"] == facts(ledger)["pid"]
 
 
+@pytest.mark.core
 def test_python_as_a_child(bursar: Run, facts: Facts, ledger: Path, driver: Path, python: str, tmp_path: Path) -> None:
     """It turns up under the library, and keeps its own books, of all its domains; nothing is booked by both."""
     code = "import os; kept = bytes(20_000_000); m = __import__('mmap').mmap(-1, 30_000_000)"
@@ -256,6 +264,7 @@ def test_python_as_a_child(bursar: Run, facts: Facts, ledger: Path, driver: Path
     assert held["malloc"] < 10_000_000
 
 
+@pytest.mark.core
 def test_a_python_of_no_bursar_as_a_child(
     bursar: Run, facts: Facts, ledger: Path, driver: Path, python: str, tmp_path: Path
 ) -> None:
@@ -269,6 +278,7 @@ def test_a_python_of_no_bursar_as_a_child(
     assert read["peak_bytes"] > 20_000_000
 
 
+@pytest.mark.core
 def test_a_program_that_becomes_python(bursar: Run, facts: Facts, ledger: Path, python: str) -> None:
     """The settings wait for it, as they always did."""
     code = "kept = bytes(20_000_000)"
