@@ -154,6 +154,22 @@ static bool has_own_malloc(void) {
          used.dli_fbase != ours.dli_fbase;
 }
 
+/* Not the first program of this process, or not its first process: a ledger of its own. */
+static int open_first_or_child(bool first, struct bursar_error *error) {
+  struct bursar_boot *boot = &process.boot;
+  if (boot->domains >> BURSAR_DOMAIN_MALLOC & 1 && has_own_malloc()) {
+    boot->domains &= ~(1u << BURSAR_DOMAIN_MALLOC);
+    if (!(boot->domains & BURSAR_DOMAINS_NATIVE))
+      return bursar_error_set(error, BURSAR_FAILED, "the program has a malloc of its own: try --domains mmap");
+    if (first)
+      say("the program has a malloc of its own: its blocks are not seen, what it maps is");
+  }
+  if (pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) != 0)
+    return bursar_error_set(error, BURSAR_FAILED, "no memory for what is done at a fork");
+  int status = first ? open_books(boot->path, 0, error) : BURSAR_MISUSE;
+  return status == BURSAR_MISUSE && boot->follow ? open_child(0, error) : status;
+}
+
 __attribute__((constructor)) static void begin(void) {
   struct bursar_error error = {0};
   const char *settings = getenv("BURSAR_RUN");
@@ -161,24 +177,12 @@ __attribute__((constructor)) static void begin(void) {
   if (!settings || bursar_prim_secure())
     return;
   int kept = errno, status = bursar_boot_parse(settings, &process.boot, &error);
-  bool first = process.boot.pid == getpid();
+  bool first = process.boot.pid == getpid(), follow = process.boot.follow;
   remember_stderr();
-  if (status == 0 && !process.boot.follow)
+  if (status == 0 && !follow)
     clean_environment();
-  if (status == 0 && (first || process.boot.follow) && process.boot.domains >> BURSAR_DOMAIN_MALLOC & 1 &&
-      has_own_malloc()) {
-    say("the program has a malloc of its own: its blocks are not seen, what it maps is");
-    process.boot.domains &= ~(1u << BURSAR_DOMAIN_MALLOC);
-  }
-  if (status == 0 && (first || process.boot.follow)) {
-    if (pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) != 0)
-      status = bursar_error_set(&error, BURSAR_FAILED, "no memory for what is done at a fork");
-    else
-      status = first ? open_books(process.boot.path, 0, &error) : BURSAR_MISUSE;
-    /* Not the first program of this process, or not its first process: a ledger of its own. */
-    if (status == BURSAR_MISUSE && process.boot.follow)
-      status = open_child(0, &error);
-  }
+  if (status == 0 && (first || follow))
+    status = open_first_or_child(first, &error);
   if (status != 0)
     refuse(&error);
   else if (process.pid)

@@ -178,6 +178,7 @@ def test_handlers_that_map_memory(keep: Keep, native: tuple[str, ...]) -> None:
 def test_a_forked_child_lets_go(keep: Keep, ledger: Path, native: tuple[str, ...]) -> None:
     books = keep("forks", options=native)
     assert (books.facts["live_bytes"], books.facts["allocations"]) == (3_000_000, 2)
+    assert books.done.stdout == "", "the child maps no ledger"
     assert books.done.stderr.count("bursar: peak") == 1
     assert list(ledger.parent.glob(f"{ledger.name}.*")) == []
 
@@ -187,6 +188,7 @@ def test_a_forked_child_is_followed(keep: Keep, ledger: Path, facts: Facts, nati
     books = keep("forks", options=("--follow-fork", *native))
     assert (books.facts["live_bytes"], books.facts["allocations"]) == (3_000_000, 2)
     assert books.done.stderr.count("bursar: peak") == 1, "children say nothing"
+    assert books.done.stdout == "a ledger is mapped\n"
     (child,) = ledger.parent.glob(f"{ledger.name}.*")
     read = facts(child)
     assert read["complete"] and (read["live_bytes"], read["allocations"]) == (5_000_000, 1)
@@ -380,7 +382,7 @@ def test_another_malloc(keep: Keep, native: tuple[str, ...]) -> None:
     assert f"LD_PRELOAD={library}\n" in books.done.stdout
 
 
-def test_a_malloc_of_its_own(keep: Keep, build: Build) -> None:
+def test_a_malloc_of_its_own(keep: Keep, build: Build, bursar: Run) -> None:
     """Everybody calls the program's, which asks the system for its memory."""
     text = (
         "#include <stdlib.h>\n#include <sys/mman.h>\n"
@@ -389,7 +391,10 @@ def test_a_malloc_of_its_own(keep: Keep, build: Build) -> None:
         "void free(void *p) { (void)p; }\nvoid *volatile kept;\n"
         "int main(void) { kept = malloc(40960); return 0; }\n"
     )
-    books = keep(program=build(text))
+    program = build(text)
+    done = bursar("run", "--domains", "malloc", "--", program)
+    assert done.stderr == "bursar: no books are kept: the program has a malloc of its own: try --domains mmap\n"
+    books = keep(program=program)
     assert books.done.stderr.startswith("bursar: the program has a malloc of its own: its blocks are not seen")
     assert not books.sites("malloc")
     assert books.facts["live_bytes"] == 40960 == books.total("live_bytes", "mmap")
