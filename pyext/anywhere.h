@@ -20,7 +20,8 @@ extern __thread uint64_t bursar_anywhere_scope __attribute__((tls_model("initial
 
 /* Books a block that was just allocated; returns p.  Nothing where p is NULL, or this thread is inside. */
 void *bursar_anywhere_book(void *p, size_t size, unsigned domain);
-/* Books the end of p, if it is booked, before it is freed: of whichever domain it is. */
+/* Books the end of p, if it is booked, before it is freed: of whichever domain it is; a little later where this thread is
+ * inside. */
 void bursar_anywhere_end(void *p);
 /* Sites do not move between these two, if this thread does not hold the main GIL (who does is the one that folds).  The
  * first returns whether it does, which the second wants to know. */
@@ -30,5 +31,9 @@ void bursar_anywhere_let_go(bool gil);
 bool bursar_anywhere_lift(void *p, struct bursar_record *out);
 void bursar_anywhere_drop(void *p, struct bursar_record lifted);
 void bursar_anywhere_put_back(void *p, struct bursar_record lifted);
+/* There are ends to be booked that came while their thread was inside; books them.  Every event looks that takes no short way,
+ * and so does the end of the books. */
+extern bool bursar_anywhere_postponed;
+void bursar_anywhere_catch_up(void);
 
 #endif

@@ -12,7 +12,7 @@
 
 #define STACKS_MAX 256u /* thread states remembered at a time; a stack is only a cache and can be dropped */
 #define DEPTH_FIRST 128u
-#define DEPTH_MAX (1u << 18)
+#define DEPTH_MAX (BURSAR_DEPTH_MAX / 2)
 
 struct stack {
   struct bursar_frames hot;

@@ -38,6 +38,8 @@ static __attribute__((noinline)) void *book_slowly(void *p, size_t size, unsigne
   bursar_anywhere_inside = true;
   if (BURSAR_UNLIKELY(bursar_patch_due()))
     bursar_native_books_modules_came();
+  if (BURSAR_UNLIKELY(bursar_anywhere_postponed))
+    bursar_anywhere_catch_up();
   uint32_t tag = bursar_frames_tag(domain);
   if (!tag) {
     expect_many_gils();

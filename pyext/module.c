@@ -148,6 +148,7 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
 }
 
 static void close_books(enum bursar_state state) {
+  bursar_anywhere_catch_up();
   bursar_native_books_close();
   bursar_numpy_close();
   bursar_account_stop(state);
@@ -155,12 +156,16 @@ static void close_books(enum bursar_state state) {
 }
 
 /* No other handler's memory goes through the books while some thread that will not be there may hold a lock of theirs. */
-static void before_fork(void) { bursar_anywhere_inside = true; }
-static void after_fork_in_parent(void) { bursar_anywhere_inside = false; }
+static __thread bool inside_before_fork __attribute__((tls_model("initial-exec"))); /* of a signal handler that forks */
+static void before_fork(void) {
+  inside_before_fork = bursar_anywhere_inside;
+  bursar_anywhere_inside = true;
+}
+static void after_fork_in_parent(void) { bursar_anywhere_inside = inside_before_fork; }
 
 /* A forked child: its parent's ledger is none of its business. */
 static void after_fork_in_child(void) {
-  bursar_anywhere_inside = false;
+  bursar_anywhere_inside = inside_before_fork;
   if (!process.pid)
     return;
   int kept = errno;

@@ -15,7 +15,7 @@
 #define MEMO_FIRST 4096u
 #define MEMO_MAX (1u << 18)
 #define ITEMS_FIRST 512u
-#define ITEMS_MAX (1u << 19)
+#define ITEMS_MAX BURSAR_DEPTH_MAX
 
 /* Of a native path: whose code its innermost frame is. */
 enum { OURS = 1, INTERPRETER = 2 };
@@ -238,6 +238,8 @@ static __attribute__((noinline)) uint32_t weave(const struct bursar_frames *fram
                                                 unsigned domain) {
   uint32_t node = frames->nodes[0];
   bursar_lock_take();
+  if (stack->count == BURSAR_UNWIND_DEPTH_MAX)
+    bursar_account.writer.counts->deep_stacks++;
   if (key.native || !top)
     tell_all(frames, stack, top);
   else

@@ -27,8 +27,9 @@
 #define BURSAR_LEDGER_ENDIAN 0x01020304u
 
 #define BURSAR_PAGE 4096u
-#define BURSAR_EXTENT_MIN 65536u /* also the size of the smallest ledger */
-#define BURSAR_EXTENTS_MAX 4096u /* entries of the directory page */
+#define BURSAR_EXTENT_MIN 65536u    /* also the size of the smallest ledger */
+#define BURSAR_DEPTH_MAX (1u << 19) /* frames of a stack; half of them Python's */
+#define BURSAR_EXTENTS_MAX 4096u    /* entries of the directory page */
 #define BURSAR_CAP_DEFAULT (64u << 20)
 #define BURSAR_CAP_MIN (64u * BURSAR_EXTENT_MIN)
 #define BURSAR_CAP_MAX (1ull << 32)

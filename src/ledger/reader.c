@@ -16,8 +16,6 @@
 
 /* A ledger may be larger on disk (a sparse or hostile file); no more than this is ever copied. */
 #define COPY_MAX (1ull << 30)
-/* Deeper chains than any writer makes are cut, so that no walk of a damaged trie takes for ever. */
-#define DEPTH_MAX 65536u
 #define STRING_MAX 4096u /* read of one: or every function could be named by the whole region */
 #define COPY_ATTEMPTS 4  /* of a moving program's sites */
 #define HEAD_BYTES (BURSAR_AT_DIRECTORY + BURSAR_PAGE)
@@ -322,11 +320,12 @@ static int check_nodes(struct opening *o) {
   uint32_t *depth = calloc(reader->nodes, sizeof *depth);
   if (!depth)
     return bursar_error_set(o->error, BURSAR_FAILED, "not enough memory to read %s", o->name);
+  /* Deeper chains than any writer makes are cut, so that no walk of a damaged trie takes for ever. */
   for (uint32_t i = 0; i < BURSAR_NODE_FIRST; i++)
     reader->node[i] = (struct bursar_node){.parent = i, .code = BURSAR_READER_NONE};
   for (uint32_t i = BURSAR_NODE_FIRST; i < reader->nodes; i++) {
     struct bursar_node *node = &reader->node[i];
-    if (node->parent < i && node->code < reader->codes && depth[node->parent] < DEPTH_MAX) {
+    if (node->parent < i && node->code < reader->codes && depth[node->parent] < BURSAR_DEPTH_MAX) {
       depth[i] = depth[node->parent] + 1;
       continue;
     }

@@ -322,11 +322,11 @@ static __attribute__((noinline)) bool note_bp(struct bursar_unwind_stack *stack,
          (above_needs && rule.bp_kind == BURSAR_CFI_BP_SAME);
 }
 
-/* Puts the fresh frames on top of the kept ones, outermost first. */
-static inline void put(struct bursar_unwind_stack *stack, uint32_t count) {
+/* Puts the fresh frames on top of the kept ones, outermost first.  False: there is no room. */
+static inline bool put(struct bursar_unwind_stack *stack, uint32_t count) {
   while (UNLIKELY(stack->count + count > stack->room))
     if (!grow(stack))
-      return;
+      return false;
   struct bursar_unwind_frame *frame = &stack->frames[stack->count];
   bool needs_bp = stack->count && frame[-1].needs_bp;
   for (const struct fresh *from = fresh + count; from-- > fresh; frame++) {
@@ -338,6 +338,7 @@ static inline void put(struct bursar_unwind_stack *stack, uint32_t count) {
     frame->exact = from->rule.bp_kind & EXACT;
   }
   stack->count += count;
+  return true;
 }
 
 static void forget(struct bursar_unwind_stack *stack) { stack->count = stack->check_count = 0; }
@@ -359,7 +360,11 @@ uint32_t bursar_unwind_follow(struct bursar_unwind_stack *stack, const struct bu
   kept = walk(stack, *from, limit, &count);
   stack->count = kept;
   stack->check_count = kept ? stack->frames[kept - 1].checks : 0;
-  put(stack, count);
+  if (UNLIKELY(!put(stack, count)) && kept) { /* too deep: the innermost frames are what is told */
+    forget(stack);
+    kept = walk(stack, *from, limit, &count);
+    (void)put(stack, count);
+  }
   return kept;
 }
 
