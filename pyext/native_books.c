@@ -133,17 +133,19 @@ static bool asked; /* atomic: any thread may */
 static int look(void *unused) {
   __atomic_store_n(&asked, false, __ATOMIC_RELAXED);
   if (bursar_patch_due())
-    (void)bursar_patch_all();
+    (void)bursar_patch_all(bursar_native_books_modules_came);
   return 0;
 }
 
 void bursar_native_books_reach(void) {
   __atomic_store_n(&asked, false, __ATOMIC_RELAXED); /* an interpreter that ended took its pending calls along */
   if (fits() && !bursar_native_books_there())
-    (void)bursar_patch_all();
+    (void)bursar_patch_all(bursar_native_books_modules_came);
 }
 
-/* The loader's lock is not for the middle of an allocation: between two instructions of the interpreter. */
+/* The loader's lock is not for the middle of an allocation, nor is a module there before it was loaded: between two instructions of
+ * the interpreter.  Who loads one asks, since nobody may allocate between that and the first call of it; and so does every
+ * event meanwhile, in case that was too early or too often. */
 void bursar_native_books_modules_came(void) {
   if (!__atomic_exchange_n(&asked, true, __ATOMIC_RELAXED) && Py_AddPendingCall(look, NULL) != 0)
     __atomic_store_n(&asked, false, __ATOMIC_RELAXED);

@@ -29,6 +29,8 @@ def resident(pid: int, metric: str) -> int:
     except (FileNotFoundError, ProcessLookupError):
         if metric != "rss" and os.path.exists(f"/proc/{pid}/statm"):
             return 0
+        if not os.path.exists("/proc/self/statm"):
+            raise OSError("there is no /proc here: mount it") from None
         raise ProcessLookupError(f"there is no process {pid}") from None
 
 

@@ -110,10 +110,12 @@ static int refuse_directory(const char *path, const char *why, struct bursar_err
                           "the ledger directory %.800s %s: remove it, or name another one with BURSAR_DIR", path, why);
 }
 
-/* Opens the default directory, made where `make` says so; without that, *out is -1 where there is none. */
-static int open_default(bool make, char path[BURSAR_PLACE_PATH_MAX], int *out, struct bursar_error *error) {
+/* Opens the default directory, made where `make` says so; without that, *out is -1 where there is none.  *why: what the system
+ * said, 0 or a negative errno. */
+static int try_default(bool make, char path[BURSAR_PLACE_PATH_MAX], int *out, int *why, struct bursar_error *error) {
   struct spot spot = {.directory = -1};
   *out = -1;
+  *why = 0;
   int status = default_directory(path, error);
   if (status < 0)
     return status;
@@ -129,6 +131,7 @@ static int open_default(bool make, char path[BURSAR_PLACE_PATH_MAX], int *out, s
       result = -errno;
   }
   close_fd(&spot.directory);
+  *why = result;
   if (result == -ENOENT && !make)
     return BURSAR_OK;
   if (result == -ELOOP || result == -ENOTDIR) /* a link answers either, by kernel */
@@ -138,16 +141,21 @@ static int open_default(bool make, char path[BURSAR_PLACE_PATH_MAX], int *out, s
                             "cannot use the ledger directory %.800s: %s: name another one with BURSAR_DIR", path,
                             strerror(-result));
   struct stat is;
-  const char *why = NULL;
+  const char *refused = NULL;
   if (fstat(*out, &is) != 0 || is.st_uid != geteuid())
-    why = "belongs to another user";
+    refused = "belongs to another user";
   else if (is.st_mode & (S_IWGRP | S_IWOTH))
-    why = "is open for others to write";
-  if (why) {
+    refused = "is open for others to write";
+  if (refused) {
     close_fd(out);
-    return refuse_directory(path, why, error);
+    return refuse_directory(path, refused, error);
   }
   return BURSAR_OK;
+}
+
+static int open_default(bool make, char path[BURSAR_PLACE_PATH_MAX], int *out, struct bursar_error *error) {
+  int why;
+  return try_default(make, path, out, &why, error);
 }
 
 /* ---- the first page ---- */
@@ -257,8 +265,7 @@ static uint64_t peak_of(const struct bursar_books *books) {
   return live > 0 && (uint64_t)live > books->peak ? (uint64_t)live : books->peak;
 }
 
-/* Is the process that the header names still there?  1 yes, 0 no, -1 cannot be known. */
-static int process_lives(const struct bursar_header *header) {
+int bursar_place_lives(const struct bursar_header *header) {
   struct bursar_identity ours;
   struct bursar_identity theirs;
   static const uint8_t no_boot[16];
@@ -277,7 +284,7 @@ static int process_lives(const struct bursar_header *header) {
 }
 
 static void judge(struct bursar_place_entry *entry, const struct bursar_header *header, uint32_t state) {
-  int lives = process_lives(header);
+  int lives = bursar_place_lives(header);
   int maps = lives == 1 ? bursar_prim_maps_file((pid_t)header->pid, entry->device, entry->inode) : 0;
   bool writes = lives == 1 && (maps != 0 || state == BURSAR_STATE_RESERVED);
   entry->live = writes || lives < 0;
@@ -335,7 +342,7 @@ static bool read_entry(int fd, const char *name, struct bursar_place_entry *entr
   if (!read_at(fd, &counts, sizeof counts, BURSAR_AT_COUNTS) || !read_at(fd, &books, sizeof books, BURSAR_AT_BOOKS) ||
       counts.state > BURSAR_STATE_BROKEN || header.extent_bytes < BURSAR_EXTENT_MIN) {
     /* Its head is gone, and nobody can be writing to it any more: unless its process is there after all. */
-    entry->live = process_lives(&header) != 0;
+    entry->live = bursar_place_lives(&header) != 0;
     return true;
   }
   entry->peak_bytes = peak_of(&books);
@@ -582,12 +589,13 @@ static bool is_no_room(int result) { return result == -ENOSPC || result == -EFBI
 static int create_default(const char *program, struct bursar_place *place, struct bursar_error *error) {
   char path[BURSAR_PLACE_PATH_MAX];
   char name[256];
-  int directory;
-  int status = open_default(true, path, &directory, error);
+  int directory, result;
+  int status = try_default(true, path, &directory, &result, error);
+  place->no_room = is_no_room(result) || result == -EROFS; /* nobody has asked for that place */
   if (status < 0)
     return status;
   (void)prune_directory(directory, path, NULL); /* a ledger too many is no reason to keep no books */
-  int result = -EEXIST;
+  result = -EEXIST;
   for (int attempt = 0; result == -EEXIST && attempt < NAME_TRIES; attempt++) {
     ledger_name(program, attempt, name);
     result = path_in(path, name, place->path);

@@ -22,9 +22,10 @@
 #define BURSAR_PLACE_KEEP_COUNT 20u
 #define BURSAR_PLACE_KEEP_BYTES (512ull << 20)
 
+struct bursar_header;
 struct bursar_place {
   int fd;
-  bool no_room;                     /* why it could not be made: the disk is full, or a limit on files was met */
+  bool no_room;                     /* why it could not be made: no room, or a limit, or nobody may write there */
   char path[BURSAR_PLACE_PATH_MAX]; /* absolute */
 };
 
@@ -69,6 +70,10 @@ struct bursar_place_list {
  * On failure nothing is left behind. */
 int bursar_place_create(const char *out, bool force, const char *program, struct bursar_place *place,
                         struct bursar_error *error) __attribute__((warn_unused_result));
+
+/* Is the process that the header names still there?  1 yes, 0 no, -1 cannot be known (another pid namespace).  Where there is no
+ * /proc a number that is in use is taken for yes. */
+int bursar_place_lives(const struct bursar_header *header);
 
 /* Opens, for reading, the ledger of process `pid`: the one that it maps now, wherever that is, else the last one begun
  * in the default directory. */

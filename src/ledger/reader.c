@@ -551,15 +551,15 @@ static enum bursar_life find_life(const struct opening *o) {
     case BURSAR_STATE_BROKEN: return BURSAR_LIFE_BROKEN;
     default: break;
   }
-  struct bursar_identity now, mine;
-  if (bursar_prim_identity(0, &mine) == 0 && memcmp(mine.boot_id, header->boot_id, 16) == 0 &&
-      mine.pid_namespace != header->pid_namespace)
+  struct bursar_identity mine;
+  int lives = bursar_place_lives(header);
+  if (lives < 0)
     note(o->reader, "the program belongs to another pid namespace (a container?): it may still be running");
-  if (header->pid == 0 || header->pid > INT32_MAX || bursar_prim_identity((pid_t)header->pid, &now) != 0 ||
-      now.process_start != header->process_start || now.pid_namespace != header->pid_namespace ||
-      memcmp(now.boot_id, header->boot_id, 16) != 0)
+  if (lives <= 0 || bursar_prim_maps_file((pid_t)header->pid, o->device, o->inode) == 0)
     return BURSAR_LIFE_CUT;
-  return bursar_prim_maps_file((pid_t)header->pid, o->device, o->inode) == 0 ? BURSAR_LIFE_CUT : BURSAR_LIFE_RUNNING;
+  if (bursar_prim_identity(0, &mine) == 0 && !mine.process_start)
+    note(o->reader, "there is no /proc here: a process has this number, and may not be the one that wrote this");
+  return BURSAR_LIFE_RUNNING;
 }
 
 const char *bursar_reader_life_name(enum bursar_life life) {

@@ -12,11 +12,14 @@
 #include "prim/prim.h"
 
 static bool dirty; /* atomic: any thread may load a module */
+static void (*tell)(void);
 
 /* In tail position, so that the loader still sees who called: it looks for libraries where that module says. */
 static void *(*original_dlopen)(const char *, int);
 static void *hook_dlopen(const char *file, int flags) {
   __atomic_store_n(&dirty, true, __ATOMIC_RELAXED);
+  if (tell)
+    tell();
   return original_dlopen(file, flags);
 }
 
@@ -160,8 +163,9 @@ static int visit(struct dl_phdr_info *info, size_t size, void *context) {
   return 0;
 }
 
-unsigned bursar_patch_all(void) {
+unsigned bursar_patch_all(void (*told)(void)) {
   unsigned changed = 0;
+  tell = told;
   find_names();
   __atomic_store_n(&dirty, false, __ATOMIC_RELAXED);
   (void)dl_iterate_phdr(visit, &changed);

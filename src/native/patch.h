@@ -10,8 +10,9 @@
 
 #include <stdbool.h>
 
-/* Changes all places of all modules that are loaded now; their number. */
-unsigned bursar_patch_all(void);
+/* Changes all places of all modules that are loaded now; their number.  From then on `told` is called by whichever thread is about
+ * to load another one. */
+unsigned bursar_patch_all(void (*told)(void));
 /* Has a module been loaded since, as far as is known?  Class H. */
 bool bursar_patch_due(void);
 

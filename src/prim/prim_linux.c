@@ -248,8 +248,11 @@ int bursar_prim_maps_file(pid_t pid, dev_t device, ino_t inode) {
     }
     close(maps.fd);
   }
+  /* /proc may be missing or hide others' processes (hidepid): only the kernel knows that this one is gone. */
+  if (result == -ESRCH || (result == -ENOENT && kill(pid, 0) != 0 && errno == ESRCH))
+    result = 0;
   errno = kept;
-  return result == -ENOENT || result == -ESRCH ? 0 : result;
+  return result;
 }
 
 /* The kernel writes a newline in a path as \012, and nothing else. */
