@@ -185,15 +185,16 @@ def test_a_cpp_program(keep: Keep, tmp_path: Path) -> None:
     assert books.sum("throws", "live_bytes", "malloc") < 1000  # the unwinder's own few words
 
 
-def test_another_malloc_is_not_counted_twice(keep: Keep, driver: Path) -> None:
-    """jemalloc's blocks are counted, what it maps to cut them from is not."""
-    found = [*Path("/usr/lib").glob("*/libjemalloc.so*"), *Path("/usr/lib").glob("libjemalloc.so*")]
+@pytest.mark.parametrize("other", ["jemalloc", "mimalloc"])
+def test_another_malloc_is_not_counted_twice(keep: Keep, driver: Path, other: str) -> None:
+    """Its blocks are counted, what it maps to cut them from is not."""
+    found = [*Path("/usr/lib").glob(f"*/lib{other}.so*"), *Path("/usr/lib").glob(f"lib{other}.so*")]
     if not found:
-        pytest.skip("no jemalloc: install libjemalloc2")
+        pytest.skip(f"no {other}: install lib{other}2 or the like")
     books = keep(
         head(driver) + "driver.made_here.restype = ctypes.c_void_p\n"
         "driver.made_here.argtypes = [ctypes.c_size_t]\n"
-        "assert 'jemalloc' in open('/proc/self/maps').read() and 'jemalloc' in os.environ['LD_PRELOAD']\n"
+        f"assert {other!r} in open('/proc/self/maps').read() and {other!r} in os.environ['LD_PRELOAD']\n"
         "held = ctypes.PyDLL(driver._name)\n"
         "held.made_here.restype, held.made_here.argtypes = ctypes.c_void_p, [ctypes.c_size_t]\n"
         "kept = [held.made_here(10_000_000) for _ in range(3)]  # @kept\n",

@@ -392,3 +392,29 @@ def test_from_within_a_program(execute: Run, python: str, driver: Path, facts: F
     assert known(books, one_of_size(books, 1234)) == [
         ("C", "innermost"), ("C", "middle"), ("C", "chain"), ("py", "<module>")
     ]  # fmt: skip
+
+
+def test_greenlets(keep: Keep, driver: Path) -> None:
+    """Each has a native stack of its own, a part of which lies in a copy while another runs."""
+    pytest.importorskip("greenlet")
+    books = keep(
+        head(driver) + "from greenlet import greenlet, getcurrent\n"
+        "kept, main = [], getcurrent()\n"
+        "def work(n):\n"
+        "    through(lambda: rest(n))\n"
+        "def rest(n):\n"
+        "    for i in range(20):\n"
+        "        kept.append(chain(2345))\n"
+        "        through(main.switch)\n"
+        "all = [greenlet(work) for n in range(10)]\n"
+        "for turn in range(20):\n"
+        "    for one in all:\n"
+        "        one.switch(*[0][turn:])\n"
+        "        kept.append(chain(1001))\n",
+        "--native",
+    )  # fmt: skip
+    tops = [("C", "innermost"), ("C", "middle"), ("C", "chain")]
+    assert known(books, one_of_size(books, 1001)) == [*tops, ("py", "<module>")]
+    between = [("py", "<lambda>"), ("C", "call_python"), ("C", "through")]
+    assert known(books, one_of_size(books, 2345)) == [*tops, ("py", "rest"), *between, ("py", "work")]
+    assert [of_size(books, size)[0]["allocations"] for size in (1001, 2345)] == [200, 200]

@@ -69,14 +69,16 @@ def play(execute: Run, python: str, command: str, tmp_path: Path, driver: Path, 
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["loaded before", "loaded after"])
+@pytest.mark.parametrize("domains", ["all", "malloc,mmap"])
 def test_modules_loaded_before_and_after(
-    execute: Run, python: str, command: str, tmp_path: Path, driver: Path, before: bool
+    execute: Run, python: str, command: str, tmp_path: Path, driver: Path, before: bool, domains: str
 ) -> None:
+    """From its first call on, whether anything else allocates before that or not."""
     read = play(
         execute, python, command, tmp_path, driver,
         HEAD + ("driver = load()\n" if before else "")
-        + "bursar.start('exact', output='start.bursar', domains='all')\n"
-        + ("" if before else "driver = load()\nsum(range(1000))\n")
+        + f"bursar.start('exact', output='start.bursar', domains={domains!r})\n"
+        + ("" if before else "driver = load()\n")
         + "a = driver.made_here(123_456)  # @name\n"
         "b = driver.made_by_table(234_567)  # @table\n"
         "c = driver.mapped_here(10 << 20)  # @mapping\n"
