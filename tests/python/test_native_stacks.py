@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import http.server
+import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -418,3 +422,38 @@ def test_greenlets(keep: Keep, driver: Path) -> None:
     between = [("py", "<lambda>"), ("C", "call_python"), ("C", "through")]
     assert known(books, one_of_size(books, 2345)) == [*tops, ("py", "rest"), *between, ("py", "work")]
     assert [of_size(books, size)[0]["allocations"] for size in (1001, 2345)] == [200, 200]
+
+
+def test_debuginfod_is_asked(
+    keep: Keep, build: Build, bursar: Run, facts: Facts, ledger: Path, tmp_path: Path
+) -> None:
+    """A server has what was stripped; without it, or where it is not there, names are what the library itself has."""
+    if not ctypes.util.find_library("debuginfod"):
+        pytest.skip("no client of debuginfod: install libdebuginfod1")
+    driver = build("-O1", "-g")
+    told = subprocess.run(["readelf", "-n", driver], check=True, capture_output=True, text=True).stdout
+    folder = tmp_path / "served" / "buildid" / told.partition("Build ID: ")[2].split()[0]
+    folder.mkdir(parents=True)
+    subprocess.run(["objcopy", "--only-keep-debug", driver, folder / "debuginfo"], check=True)
+    subprocess.run(["strip", driver], check=True)
+
+    class Server(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(tmp_path / "served"))
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    def names(env: dict[str, str | None]) -> list[str]:
+        env["DEBUGINFOD_CACHE_PATH"] = str(tmp_path / "cache")
+        done = bursar("report", ledger, "--format", "json", env=env)
+        sites = [site for site in json.loads(done.stdout)["sites"] if site["allocated_bytes"] == 1234]
+        return [frame["function"] for frame in sites[0]["stack"][:3]]
+
+    keep(head(driver) + "kept = chain(1234)\n", "--native")
+    assert "innermost" not in names({"DEBUGINFOD_URLS": None})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        asked = {"DEBUGINFOD_URLS": f"http://127.0.0.1:{server.server_port}", "no_proxy": "127.0.0.1"}
+        assert names(asked) == ["innermost", "middle", "chain"]
+        server.shutdown()
