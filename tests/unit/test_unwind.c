@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <execinfo.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -15,14 +16,16 @@
 #define DEPTH 4096
 
 static struct bursar_unwind_stack stack;
-static uint64_t random_state = 11;
+static __thread struct bursar_unwind_stack *own = &stack;
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* who has it unwinds */
+static __thread uint64_t random_state = 11;
 static unsigned captures, wrong, frames_seen, frames_kept, lost_errno, deepest;
-static volatile uintptr_t sink;
+static __thread volatile uintptr_t sink;
 
 static void complain(void *const *peers, int peer_count) {
-  printf("# ours %u frames, the peer's %d\n", stack.count, peer_count);
-  for (int i = 0; i < peer_count || i < (int)stack.count; i++)
-    printf("#  %p  %p\n", i < (int)stack.count ? (void *)stack.frames[stack.count - 1 - (unsigned)i].at.pc : NULL,
+  printf("# ours %u frames, the peer's %d\n", own->count, peer_count);
+  for (int i = 0; i < peer_count || i < (int)own->count; i++)
+    printf("#  %p  %p\n", i < (int)own->count ? (void *)own->frames[own->count - 1 - (unsigned)i].at.pc : NULL,
            i < peer_count ? peers[i] : NULL);
 }
 
@@ -30,20 +33,22 @@ static void complain(void *const *peers, int peer_count) {
 static __attribute__((noinline)) void capture(void) {
   static void *peers[DEPTH];
   struct bursar_unwind_at at = BURSAR_UNWIND_CALLER();
+  pthread_mutex_lock(&turn);
   errno = 77;
-  frames_kept += bursar_unwind_follow(&stack, &at, UINTPTR_MAX);
+  frames_kept += bursar_unwind_follow(own, &at, UINTPTR_MAX);
   lost_errno += errno != 77;
   int all = backtrace(peers, DEPTH), first = all > 1 && (uintptr_t)peers[1] != at.pc ? 2 : 1, count = all - first;
-  bool same = count == (int)stack.count;
+  bool same = count == (int)own->count;
   for (int i = 0; same && i < count; i++)
-    same = (uintptr_t)peers[first + i] == stack.frames[stack.count - 1 - (unsigned)i].at.pc;
+    same = (uintptr_t)peers[first + i] == own->frames[own->count - 1 - (unsigned)i].at.pc;
   if (!same && wrong < 2)
     complain(peers + first, count);
   wrong += !same;
   captures++;
-  frames_seen += stack.count;
-  if (stack.count > deepest)
-    deepest = stack.count;
+  frames_seen += own->count;
+  if (own->count > deepest)
+    deepest = own->count;
+  pthread_mutex_unlock(&turn);
 }
 
 /* --- functions of all the shapes that compilers make ---------------------------------------------------------------------- */
@@ -104,7 +109,7 @@ static __attribute__((noinline, optimize("no-omit-frame-pointer"))) void framed(
   sink++;
 }
 
-static unsigned depth_in_callback;
+static __thread unsigned depth_in_callback;
 static int compare(const void *left, const void *right) {
   unsigned depth = depth_in_callback;
   depth_in_callback = 0;
@@ -231,6 +236,40 @@ static void test_threads(void) {
   OK(captures > 100, "%u stacks were compared", captures);
 }
 
+/* Several at a time, each with its own, while modules come and go: what is known of code is all of theirs. */
+static bool done;
+
+static void *unwinding_thread(void *mine) {
+  own = mine;
+  random_state = (uint64_t)(uintptr_t)mine | 1;
+  for (unsigned i = 0; i < 300; i++)
+    any(30);
+  return NULL;
+}
+
+static void *unloading_thread(void *unused) {
+  while (!__atomic_load_n(&done, __ATOMIC_RELAXED)) {
+    bursar_unwind_unloaded();
+    sched_yield();
+  }
+  return unused;
+}
+
+static void test_threads_together(void) {
+  static struct bursar_unwind_stack stacks[4];
+  pthread_t threads[4], unloading;
+  begin();
+  bool made = pthread_create(&unloading, NULL, unloading_thread, NULL) == 0;
+  for (unsigned i = 0; i < 4; i++)
+    made = made && pthread_create(&threads[i], NULL, unwinding_thread, &stacks[i]) == 0;
+  for (unsigned i = 0; made && i < 4; i++)
+    pthread_join(threads[i], NULL);
+  __atomic_store_n(&done, true, __ATOMIC_RELAXED);
+  pthread_join(unloading, NULL);
+  OK(made && captures > 1000, "%u stacks of four threads were compared", captures);
+  EQ(wrong, 0);
+}
+
 /* --- code without unwind information ------------------------------------------------------------------------------------------ */
 
 static unsigned from_made;
@@ -286,6 +325,7 @@ int main(void) {
   test_same_place_other_caller();
   test_signals();
   test_threads();
+  test_threads_together();
   test_made_code();
   with_limit();
   return tap_done();
