@@ -1,5 +1,7 @@
 """The wheel of `make wheel` works where there is nothing else: an empty virtual environment, another folder."""
 
+import json
+import platform
 import subprocess
 import sys
 import venv
@@ -65,6 +67,27 @@ def test_a_program_without_python(environment: Path, tmp_path: Path) -> None:
     subprocess.run(run, check=True, cwd=tmp_path)
     report = subprocess.run([environment / "bursar", "report", ledger], check=True, cwd=tmp_path, capture_output=True)
     assert b"ended, exact" in report.stdout
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 35),
+    reason="native stacks are known on x86-64 with glibc 2.35 or later",
+)
+def test_native_stacks_have_names(environment: Path, tmp_path: Path) -> None:
+    """What was stripped from the wheel's own libraries is not needed for those of others."""
+    ledger = tmp_path / "native.bursar"
+    code = (
+        "import ctypes; c = ctypes.PyDLL(None); c.malloc.restype = ctypes.c_void_p\n"
+        "kept = c.malloc(123_456), ctypes.pythonapi.PyMem_Malloc(234_567)"
+    )
+    run = [environment / "bursar", "run", "--domains", "all", "--native", "-o", ledger, "-c", code]
+    subprocess.run(run, check=True, cwd=tmp_path, capture_output=True)
+    report = [environment / "bursar", "report", ledger, "--format", "json"]
+    facts = json.loads(subprocess.run(report, check=True, cwd=tmp_path, capture_output=True).stdout)
+    for domain, size in (("malloc", 123_456), ("python.mem", 234_567)):
+        (site,) = (site for site in facts["sites"] if site["domain"] == domain and site["allocated_bytes"] == size)
+        native = [frame["function"] for frame in site["stack"] if frame["native"]]
+        assert any(name.startswith("ffi_call") for name in native), native
 
 
 def test_the_package_imports(environment: Path, tmp_path: Path) -> None:
