@@ -51,8 +51,10 @@ static unsigned place(void) {
  * when their addresses are handed out again. */
 static bool take_out(void *p, struct bursar_record *out) {
   uint32_t generation = __atomic_load_n(&bursar_fold_generation, __ATOMIC_ACQUIRE);
+  uint32_t folded = __atomic_load_n(&bursar_scopes_generation, __ATOMIC_ACQUIRE);
   bool found = ((uintptr_t)p & 15) == 0 && bursar_live_take(p, out);
   out->generation = generation;
+  out->folded = folded;
   return found;
 }
 
@@ -69,6 +71,12 @@ static void postpone(void *p) {
 
 static void retire(void *p, struct bursar_record record, bool gil);
 
+/* What is charged for a block that was out of the table for a while. */
+static void where_now(struct bursar_record *record) {
+  record->number = bursar_fold_where(record->number, record->generation);
+  record->scope = bursar_scopes_where(record->scope, record->folded);
+}
+
 void bursar_anywhere_catch_up(void) {
   if (!__atomic_exchange_n(&bursar_anywhere_postponed, false, __ATOMIC_ACQUIRE))
     return;
@@ -80,7 +88,7 @@ void bursar_anywhere_catch_up(void) {
     struct bursar_record record = postponed[at];
     __atomic_store_n(&states[at], EMPTY, __ATOMIC_RELEASE);
     bool gil = bursar_anywhere_hold_off();
-    record.number = bursar_fold_where(record.number, record.generation);
+    where_now(&record);
     if (record.number)
       retire(NULL, record, gil);
     bursar_anywhere_let_go(gil);
@@ -163,6 +171,7 @@ bool bursar_anywhere_lift(void *p, struct bursar_record *out) {
   bursar_anywhere_inside = true;
   bool gil = bursar_anywhere_hold_off(), found = bursar_live_take(p, out);
   out->generation = bursar_fold_generation;
+  out->folded = bursar_scopes_generation;
   bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
   return found;
@@ -171,7 +180,7 @@ bool bursar_anywhere_lift(void *p, struct bursar_record *out) {
 static void settle(void *p, struct bursar_record lifted, void (*how)(void *, struct bursar_record, bool)) {
   bursar_anywhere_inside = true;
   bool gil = bursar_anywhere_hold_off();
-  lifted.number = bursar_fold_where(lifted.number, lifted.generation);
+  where_now(&lifted);
   if (lifted.number)
     how(p, lifted, gil);
   bursar_anywhere_let_go(gil);
@@ -189,8 +198,11 @@ void bursar_anywhere_drop(void *p, struct bursar_record lifted) {
 }
 
 void bursar_anywhere_put_back(void *p, struct bursar_record lifted) {
-  if (!bursar_anywhere_inside)
+  if (!bursar_anywhere_inside) {
     settle(p, lifted, put_back);
-  else if ((lifted.number = bursar_fold_where(lifted.number, lifted.generation)) != 0)
+    return;
+  }
+  where_now(&lifted);
+  if (lifted.number)
     put_back(p, lifted, false);
 }

@@ -91,7 +91,8 @@ static bool lift_map(void *at, size_t bytes, struct bursar_record *old) {
                                 .number = piece.number,
                                 .watched = piece.ends,
                                 .generation = bursar_fold_generation,
-                                .scope = piece.scope};
+                                .scope = piece.scope,
+                                .folded = bursar_scopes_generation};
   bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
   if (!found)
@@ -104,7 +105,7 @@ static void drop_map(void *at, size_t old_bytes, struct bursar_record old, void 
   bursar_anywhere_inside = true;
   bool gil = bursar_anywhere_hold_off();
   uint32_t number = bursar_fold_where(old.number, old.generation);
-  struct bursar_piece piece = {old.size, number, old.watched, old.scope};
+  struct bursar_piece piece = {old.size, number, old.watched, bursar_scopes_where(old.scope, old.folded)};
   if (!to)
     book_map((uintptr_t)at, piece);
   else

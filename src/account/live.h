@@ -47,6 +47,7 @@ struct bursar_record {
   bool watched;
   uint32_t generation; /* of the sites (fold.h), for whoever keeps it while they may move */
   uint32_t scope;      /* slot of the scope that is charged for it (scopes.h); 0: none */
+  uint32_t folded;     /* how often ended scopes had been folded (scopes.h), as with generation */
 };
 
 extern uint32_t **bursar_live_top; /* NULL until bursar_live_init, then never again */

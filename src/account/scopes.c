@@ -80,7 +80,20 @@ uint32_t bursar_scopes_name(const char *text, size_t bytes) {
   return name;
 }
 
+uint32_t bursar_scopes_generation;
+static uint16_t *last_into; /* of the last generation: where each slot's blocks went; 0: nowhere */
+static size_t last_into_bytes;
+
+uint32_t bursar_scopes_where(uint32_t slot, uint32_t generation) {
+  if (generation == bursar_scopes_generation)
+    return slot;
+  if (generation + 1 != bursar_scopes_generation || slot * sizeof *last_into >= last_into_bytes)
+    return 0;
+  return last_into[slot] ? last_into[slot] : slot;
+}
+
 void bursar_scopes_start(void) {
+  bursar_scopes_generation += 2;
   vacant = vacancies = swept = 0;
   working = tried = false;
 }
@@ -211,6 +224,13 @@ static void fold_ended(void) {
   if (folded) {
     bursar_live_rescope(into, n);
     bursar_maps_rescope(into, n);
+    uint16_t *older = last_into;
+    size_t older_bytes = last_into_bytes;
+    last_into = into;
+    last_into_bytes = n * sizeof *into;
+    bursar_scopes_generation++;
+    into = older;
+    n = (uint32_t)(older_bytes / sizeof *older);
   }
   bursar_fold_let_in();
   bursar_pool_give(into, n * sizeof *into);

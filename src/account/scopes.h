@@ -43,6 +43,11 @@ struct bursar_scope_facts bursar_scopes_read(uint32_t slot);
 /* For threads without the GIL, which do not hear of an entry's end: 0 where the slot is another's by now. */
 uint64_t bursar_scopes_handle(uint32_t slot);
 uint32_t bursar_scopes_slot(uint64_t handle);
+/* How often ended entries were folded.  Steady while folding is held off (fold.h), or the main GIL held. */
+extern uint32_t bursar_scopes_generation;
+/* The slot that what was charged to this one at that generation is charged to now; 0 where that was too long ago.  For a block
+ * that was out of the table meanwhile. */
+uint32_t bursar_scopes_where(uint32_t slot, uint32_t generation);
 /* Notes an event. */
 void bursar_scopes_event(enum bursar_event_kind kind, uint32_t slot, uint32_t text);
 

@@ -231,6 +231,35 @@ static void test_shortage(void) {
   finish();
 }
 
+/* One that is out of the table while its entry becomes part of another: it is charged there. */
+static void test_a_block_that_is_out_meanwhile(void) {
+  enum { MANY = 100000 };
+  struct bursar_record record = {.size = 0};
+  begin(1);
+  const uint32_t before = bursar_scopes_generation;
+  unsigned i = 0;
+  for (; i < MANY && bursar_scopes_generation == before; i++) {
+    uint32_t slot = bursar_scopes_enter(names[i < 2 ? 0 : 1], 0);
+    bursar_account_scope_gil(slot, 0);
+    model_book(place(i), 100, model_site_tag(1, 0), 0);
+    (void)bursar_scopes_end(slot);
+    if (i == 1) {
+      OK(bursar_live_take(place(i), &record) && record.scope == slot, "the second block is out");
+      record.folded = bursar_scopes_generation;
+    }
+  }
+  EQ(bursar_scopes_generation, before + 1);
+  EQ(bursar_scopes_where(record.scope, before - 1), 0);
+  uint32_t now = bursar_scopes_where(record.scope, record.folded);
+  OK(now && now != record.scope && slots()[now].name == names[0], "its entry is part of the other of its name");
+  EQ(slots()[now].live_bytes, 200);
+  record.scope = now;
+  bursar_account_retire_gil(place(1), record, 0);
+  EQ(slots()[now].live_bytes, 100);
+  EQ(slots()[now].blocks, 1);
+  finish();
+}
+
 static void test_sketch(void) {
   static const uint64_t sizes[] = {1, 100, 512, 1000, 1u << 20, 3000000000u, 1ull << 39};
   begin(0);
@@ -260,6 +289,7 @@ int main(void) {
   test_model(1);
   test_model(2);
   test_shortage();
+  test_a_block_that_is_out_meanwhile();
   test_sketch();
   return tap_done();
 }
