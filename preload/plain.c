@@ -1,8 +1,8 @@
 /* plain.c: libbursar_plain.so: the hooks and the books, for programs that have no Python.
  *
  * The settings are in BURSAR_RUN, which is taken out of the environment with the library itself, so that no child finds them;
- * unless children are followed.  Where Python turns up in the process, and its extension wants malloc for its own books,
- * these end (bursar_native_table.leave).  Whatever goes wrong is one line on stderr, and the program goes on. */
+ * unless children are followed, or the program embeds Python.  Where Python turns up in the process, and its extension keeps
+ * books, these end (bursar_native_table.leave).  Whatever goes wrong is one line on stderr, and the program goes on. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <locale.h>
@@ -16,6 +16,7 @@
 
 #include "account/account.h"
 #include "ledger/boot.h"
+#include "ledger/place.h"
 #include "native/native.h"
 #include "native/plain.h"
 #include "prim/prim.h"
@@ -89,18 +90,21 @@ static int open_child(pid_t parent, struct bursar_error *error) {
   return status == 0 ? open_books(path, parent, error) : status;
 }
 
-/* Another's books begin.  What a child's have so far is what it allocated before Python ran. */
+/* Another's books begin, under the same name: what there was before Python is not kept. */
 static void leave(void) {
+  struct bursar_place place;
+  struct bursar_error error;
+  struct stat st;
   bursar_native_table.leave = NULL;
   if (process.pid != getpid())
     return;
   process.pid = 0;
-  if (!bursar_plain_close(BURSAR_STATE_STOPPED) || !process.child)
+  if (!bursar_plain_close(BURSAR_STATE_STOPPED) || stat(process.path, &st) != 0 ||
+      st.st_dev != bursar_account.writer.device || st.st_ino != bursar_account.writer.inode ||
+      unlink(process.path) != 0 || process.child)
     return;
-  struct stat st;
-  if (stat(process.path, &st) == 0 && st.st_dev == bursar_account.writer.device &&
-      st.st_ino == bursar_account.writer.inode)
-    (void)unlink(process.path);
+  if (bursar_place_create(process.path, false, NULL, &place, &error) == 0)
+    bursar_place_close(&place);
 }
 
 static void before_fork(void) { bursar_plain_before_fork(); }
@@ -146,6 +150,9 @@ static void clean_environment(void) {
   }
 }
 
+/* A program that embeds Python: its start-up file looks for the settings. */
+static bool may_start_python(void) { return dlsym(RTLD_DEFAULT, "Py_InitializeFromConfig") != NULL; }
+
 /* A malloc that is linked into the program is what everybody calls, and not ours. */
 static bool has_own_malloc(void) {
   Dl_info used, ours;
@@ -179,7 +186,7 @@ __attribute__((constructor)) static void begin(void) {
   int kept = errno, status = bursar_boot_parse(settings, &process.boot, &error);
   bool first = process.boot.pid == getpid(), follow = process.boot.follow;
   remember_stderr();
-  if (status == 0 && !follow)
+  if (status == 0 && !follow && !may_start_python())
     clean_environment();
   if (status == 0 && (first || follow))
     status = open_first_or_child(first, &error);

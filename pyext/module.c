@@ -423,8 +423,7 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
   process.follow = process.boot.follow;
   process.quiet = process.boot.quiet || process.boot.pid != getpid();
   process.under_run = true;
-  if (process.boot.domains & BURSAR_DOMAINS_NATIVE || process.boot.native)
-    bursar_native_books_claim();
+  bursar_native_books_claim();
   if (process.boot.domains & BURSAR_DOMAINS_NATIVE) /* a program that embeds Python may have no preload */
     bursar_native_books_reach();
 

@@ -142,8 +142,8 @@ static void find_plain(struct wish *wish, struct target *target, char path[BURSA
     return;
   if (wish->domains_text && !(wish->domains & BURSAR_DOMAINS_NATIVE))
     why = "it is no Python: --domains malloc,mmap sees what it has";
-  if (!wish->domains_text) /* Pythons that it starts, where those are followed, have theirs too */
-    wish->domains = BURSAR_DOMAINS_NATIVE | (wish->follow ? BURSAR_DOMAINS_OF_PYTHON : 0);
+  if (!wish->domains_text) /* where a Python turns up in it, or in children that are followed, that has its own too */
+    wish->domains = BURSAR_DOMAINS_NATIVE | BURSAR_DOMAINS_OF_PYTHON;
   if (!why && (bursar_program_python(wish->python, bursar_cli_invoked, &python, &error) < 0 ||
                bursar_program_check_python(&python, &target->package, &error) < 0))
     why = error.text;
@@ -153,7 +153,8 @@ static void find_plain(struct wish *wish, struct target *target, char path[BURSA
     bursar_cli_complain(0, "no books are kept of %.800s: %s", target->name, why);
     path[0] = 0;
   } else if (wish->mode && strcmp(wish->mode, "exact") != 0) {
-    bursar_cli_complain(0, "mode %s needs Python: the books of %.800s are exact", wish->mode, target->name);
+    bursar_cli_complain(0, "mode %s needs Python: as long as %.800s runs none, its books are exact", wish->mode,
+                        target->name);
   }
 }
 

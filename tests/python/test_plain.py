@@ -481,7 +481,7 @@ def test_domains_of_python_s_alone(bursar: Run, driver: Path) -> None:
 def test_other_modes(keep: Keep) -> None:
     books = keep("family", options=("--mode", "sample"))
     assert (books.facts["mode"], books.facts["live_blocks"]) == ("exact", 10)
-    assert "mode sample needs Python: the books of" in books.done.stderr.splitlines()[0]
+    assert "mode sample needs Python: as long as" in books.done.stderr.splitlines()[0]
 
 
 def test_a_shell_where_it_is_asked_for(bursar: Run, facts: Facts, ledger: Path, tmp_path: Path) -> None:
