@@ -1,8 +1,8 @@
 """What a balance takes and what it leaves unexplained, and what it takes to read a process's counters.
 
 Runs under the interpreter that bursar is installed for, beside NumPy, pandas, scikit-learn and torch where those are.
-Prints JSON. A balance reads smaps, and the kernel looks at each resident page for that: the time of this reading alone
-stands beside each figure.
+Prints JSON. BENCH_NATIVE names the library made of workloads/native.c, BENCH_TORCH the folder of torch. A balance reads
+smaps, and the kernel looks at each resident page for that: the time of this reading alone stands beside each figure.
 """
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ sys.stdin.read()
 
 # Looks while it works, from another thread, and once more when it ends.
 EXPLAINED = """
-import atexit, bursar, importlib, json, sys, threading
+import atexit, bursar, importlib, json, os, sys, threading
+sys.path.append(os.environ.get("BENCH_TORCH", ""))
 module = sys.argv[1]
 shares = {"running": [], "end": []}
 
@@ -186,10 +187,9 @@ def counters(work: Path, core: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/balance.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--format", choices=["json"], default="json")
-    parser.add_argument("--native", default="", help="the library made of workloads/native.c")
     parser.add_argument("--bytes", type=int, default=1 << 30, help="how large the large processes are (1 GiB)")
     options = parser.parse_args()
-    native = os.path.abspath(options.native) if options.native else ""
+    native = os.environ.get("BENCH_NATIVE", "")
     series = "{}{}".format(*sys.version_info[:2])
     result: dict[str, Any] = {"bytes": options.bytes, "large": {}, "explained": {}}
     with tempfile.TemporaryDirectory() as folder:

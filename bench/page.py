@@ -188,7 +188,7 @@ def goals_of_balances(result: Facts) -> list[str]:
         took = one.get("balance_ms")
         got = "–" if took is None else f"{took:.0f} ms, {one['smaps_ms']:.0f} of them to read smaps"
         met = None if took is None else took <= BALANCE_GOAL_MS
-        lines.append(goal(f"balance of a process with {measured['bytes'] >> 20} MiB of {name}", "≤ 50 ms", got, met))
+        lines.append(goal(f"`bursar.balance()` with {measured['bytes'] >> 20} MiB of {name}", "≤ 50 ms", got, met))
     for name, one in (measured.get("explained") or {}).items():
         shares = [one.get(when) for when in ("running", "end")]
         known = [share for share in shares if share is not None]

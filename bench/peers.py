@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "bench" / "requirements.txt"
+TORCH = "torch==2.13.0"
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,19 @@ def install_peers(venv: Path) -> dict[str, str]:
     if not missing:
         stamp.write_text(key)
     return missing
+
+
+def install_torch(venv: Path, folder: Path) -> str:
+    """Install torch in a folder of its own, for the programs that import it. Returns the reason where that failed."""
+    stamp = folder / "installed"
+    if stamp.is_file() and stamp.read_text() == TORCH:
+        return ""
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    reason = _quiet([*pip, "--target", str(folder), TORCH])
+    if not reason:
+        stamp.write_text(TORCH)
+    return reason
 
 
 def missing_of_the_system() -> dict[str, str]:

@@ -23,10 +23,12 @@ from peers import (
     NONE,
     ROOT,
     TOOLS,
+    TORCH,
     Tool,
     build_native,
     install_bursar,
     install_peers,
+    install_torch,
     missing_of_the_system,
     versions,
 )
@@ -79,6 +81,7 @@ class Bench:
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.env = {**keep, **FIXED, "BENCH_SCALE": str(scale), "BURSAR_DIR": str(self.scratch / "ledgers")}
         self.env["BENCH_NATIVE"] = str(options.work / "native.so")
+        self.env["BENCH_TORCH"] = str(options.work / "torch")
 
     def tools(self, workload: str) -> list[Tool]:
         wanted = [TOOLS[name] for name in self.options.tools if TOOLS[name].package not in self.missing]
@@ -251,10 +254,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def script(venv: Path, name: str, *arguments: str) -> dict[str, Any]:
+def script(bench: Bench, name: str, *arguments: str) -> dict[str, Any]:
     """What bench/NAME.py measures by itself."""
-    command = [str(venv / "bin" / "python"), str(ROOT / "bench" / f"{name}.py"), "--format", "json", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [str(bench.venv / "bin" / "python"), str(ROOT / "bench" / f"{name}.py"), "--format", "json", *arguments]
+    result = subprocess.run(command, env=bench.env, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         return {"failure": (result.stderr.strip().splitlines() or ["no output"])[-1]}
     measured: dict[str, Any] = json.loads(result.stdout)
@@ -267,9 +270,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     say("bench: installing the peers")
     missing = {**install_peers(options.work / "venv"), **missing_of_the_system()}
-    reason = build_native(options.work / "native.so")
-    if reason:
-        missing["native.c"] = reason
+    for name, reason in (
+        ("native.c", build_native(options.work / "native.so")),
+        ("torch", install_torch(options.work / "venv", options.work / "torch")),
+    ):
+        if reason:
+            missing[name] = reason
     if any(TOOLS[name].package == "bursar" for name in options.tools):
         say("bench: building and installing bursar from this checkout")
         reason = install_bursar(options.work / "venv", options.work)
@@ -283,6 +289,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.merge and output.is_file():
         result = json.loads(output.read_text())
     installed = versions(bench.venv)
+    if "torch" not in missing:
+        installed["torch"] = TORCH.partition("==")[2]
     wanted = {"bursar", "memray", "scalene", "filprofiler", "ddtrace", "pyperformance"}
     wanted |= {"numpy", "pandas", "scikit-learn", "torch"}
     result.update(
@@ -306,11 +314,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.write_text(json.dumps(result, indent=1) + "\n")
     if "instructions" in options.parts and "bursar" not in missing:
         say("bench: counting instructions under callgrind")
-        result["instructions"] = script(bench.venv, "instructions")
+        result["instructions"] = script(bench, "instructions")
     if "balance" in options.parts and "bursar" not in missing:
         say("bench: balances")
         size = str(QUICK_BALANCE if options.quick else 1 << 30)
-        result["balance"] = script(bench.venv, "balance", "--native", bench.env["BENCH_NATIVE"], "--bytes", size)
+        result["balance"] = script(bench, "balance", "--bytes", size)
     result["seconds"] = round(time.monotonic() - started)
     output.write_text(json.dumps(result, indent=1) + "\n")
     target = options.work.parent / "benchmarks.md" if options.quick else ROOT / "docs" / "benchmarks.md"

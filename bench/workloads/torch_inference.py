@@ -1,7 +1,9 @@
 """torch: a small convolutional network answers batch after batch on the CPU, in one thread."""
 import os
+import sys
 
-import torch
+sys.path.append(os.environ["BENCH_TORCH"])
+import torch  # noqa: E402
 
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 
