@@ -163,7 +163,8 @@ static void before_fork(void) {
 }
 static void after_fork_in_parent(void) { bursar_anywhere_inside = inside_before_fork; }
 
-/* A forked child: its parent's ledger is none of its business. */
+/* A forked child: its parent's ledger is none of its business.  C code may fork without the GIL, or once the interpreter has
+ * ended: nothing of Python's is touched then, and the child keeps no books. */
 static void after_fork_in_child(void) {
   bursar_anywhere_inside = inside_before_fork;
   if (!process.pid)
@@ -175,7 +176,7 @@ static void after_fork_in_child(void) {
   bursar_account_abandon();
   bursar_scope_start(); /* its entries were the parent's */
   process.pid = 0;
-  if (was && process.follow) {
+  if (was && process.follow && bursar_holds_main_gil()) {
     struct bursar_error error = {0};
     char path[sizeof process.path];
     if (bursar_boot_child(process.boot.path, path, sizeof path, &error) != 0 ||

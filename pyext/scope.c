@@ -27,12 +27,10 @@ bool bursar_scope_used;
 static PyObject *current; /* the context variable */
 static PyTypeObject *scope_type;
 static uint32_t books_started;
-static PyObject *names; /* name: its index in these books */
+static PyObject *names;        /* name: its index in some books */
+static uint32_t names_started; /* which */
 
-void bursar_scope_start(void) {
-  books_started++;
-  Py_CLEAR(names);
-}
+void bursar_scope_start(void) { books_started++; }
 
 /* --- where the thread is --------------------------------------------------------------------------------------------------- */
 
@@ -112,6 +110,9 @@ static PyObject *scope_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 }
 
 static int index_of(PyObject *name, uint32_t *index) {
+  if (names_started != books_started)
+    Py_CLEAR(names);
+  names_started = books_started;
   if (!names && !(names = PyDict_New()))
     return -1;
   PyObject *known = PyDict_GetItemWithError(names, name);

@@ -1,10 +1,12 @@
 /* A program that embeds Python: host PYTHON TEXT TIMES THREADED.  Runs TEXT in an interpreter that finds its library as PYTHON
- * does, and ends that, TIMES over in one process; each time in a thread of its own where THREADED is 1. */
+ * does, ends that, and forks, TIMES over in one process; each time in a thread of its own where THREADED is 1. */
 #include <Python.h>
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define OWN 5000000 /* bytes: a host has memory too */
 
@@ -25,6 +27,15 @@ static int run_once(void) {
   return Py_FinalizeEx() != 0 || failed;
 }
 
+/* Once it has ended: handlers of the interpreter's are still there. */
+static int run_child(void) {
+  int status = 0;
+  pid_t child = fork();
+  if (child == 0)
+    _exit(malloc(100) ? 7 : 1);
+  return child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 7;
+}
+
 static void *run_in_thread(void *failed) {
   *(int *)failed = run_once();
   return NULL;
@@ -41,6 +52,7 @@ int main(int argc, char **argv) {
       failed = run_once();
     else if (pthread_create(&thread, NULL, run_in_thread, &failed) != 0 || pthread_join(thread, NULL) != 0)
       failed = 1;
+    failed = failed || run_child();
     printf("ended\n");
     fflush(stdout);
   }

@@ -259,3 +259,30 @@ def test_embedded_interpreters_under_the_switch(
     assert len(ledgers) == 3
     for books in map(facts, ledgers):
         assert books["complete"] and books["state"] == "ended" and books["mode"] == "sample"
+
+
+FORKS_IN_C = """\
+import ctypes, os, threading
+import bursar
+
+def turn(name):
+    with bursar.scope(name):
+        return [str(i) for i in range(1000)]  # @work
+
+def fork(library):
+    pid = library.fork()
+    if pid == 0:
+        kept = turn('child')
+        os._exit(7)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+turn('parent')
+print(fork(ctypes.PyDLL(None)), fork(ctypes.CDLL(None)))
+"""
+
+
+@pytest.mark.parametrize("mode", ["exact", "sample", "count"])
+def test_c_code_that_forks(under: Under, mode: str) -> None:
+    """With the GIL, and without: then nothing of Python's may be touched, and the child keeps no books."""
+    family = under(FORKS_IN_C, mode)
+    assert len(family.children) == 1
