@@ -14,7 +14,7 @@
 static void block_begins(void *p, size_t bytes) {
   int kept = errno;
   if (bursar_account.mode == BURSAR_MODE_SAMPLE && bursar_account.active && p)
-    bursar_sampling_hooks.native.begun(p, bytes);
+    bursar_sampling_begun(p, bytes);
   else if (bursar_account.mode == BURSAR_MODE_EXACT)
     (void)bursar_anywhere_book(p, bytes, BURSAR_DOMAIN_MALLOC);
   errno = kept;
@@ -23,7 +23,7 @@ static void block_begins(void *p, size_t bytes) {
 static void block_ends(void *p) {
   int kept = errno;
   if (bursar_account.mode == BURSAR_MODE_SAMPLE && bursar_account.active && p)
-    bursar_sampling_hooks.native.ending(p);
+    bursar_sampling_ending(p);
   else if (p)
     bursar_anywhere_end(p);
   errno = kept;

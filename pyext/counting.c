@@ -7,25 +7,14 @@
 #include "account/maps.h"
 
 #include "anywhere.h"
+#include "charging.h"
 #include "native/patch.h"
 #include "native_books.h"
 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define INLINE inline __attribute__((always_inline))
 
-/* pymalloc's pools, in all versions from 3.10 on: 16 KiB, and where the size class stands in their heads.  Both are tried out
- * before they are relied on. */
-#define POOL_BYTES ((uintptr_t)1 << BURSAR_COUNT_GRANULE)
-#define POOL_CLASS_AT 36
-#define POOL_LARGEST 512u
-
 static PyMemAllocatorEx *const under = bursar_modes_under;
-
-static INLINE size_t pool_size(const void *p) {
-  uint32_t size_class;
-  memcpy(&size_class, (const char *)((uintptr_t)p & ~(POOL_BYTES - 1)) + POOL_CLASS_AT, sizeof size_class);
-  return ((size_t)size_class + 1) << 4;
-}
 
 const char *bursar_counting_refuse(void) {
   const char *name = _PyMem_GetCurrentAllocatorName();
@@ -34,9 +23,9 @@ const char *bursar_counting_refuse(void) {
            "another library's): use mode sample";
   if (strcmp(name, "pymalloc") != 0)
     return NULL;
-  for (size_t size = 8; size <= POOL_LARGEST; size += 56) {
+  for (size_t size = 8; size <= BURSAR_POOL_LARGEST; size += 56) {
     void *p = PyObject_Malloc(size);
-    bool fits = p && pool_size(p) == ((size + 15) & ~(size_t)15);
+    bool fits = p && bursar_pool_size(p) == ((size + 15) & ~(size_t)15);
     PyObject_Free(p);
     if (!fits)
       return "mode count does not know the pools of this Python: use mode sample";
@@ -61,11 +50,18 @@ static __attribute__((noinline)) bool mark(const void *p, unsigned owner) { retu
 
 /* --- a block's beginning and its end ------------------------------------------------------------------------------------- */
 
-static INLINE void begins(void *p, size_t usable, unsigned domain, unsigned owner) {
+/* False: what it is could not be noted, so that it does not count. */
+static INLINE bool begins(void *p, size_t usable, unsigned domain, unsigned owner) {
   if (UNLIKELY(bursar_count_owner(p) != owner) && !mark(p, owner))
-    return;
+    return false;
   if (UNLIKELY(bursar_count_begin(usable, domain)))
     together();
+  return true;
+}
+
+static INLINE void pool_begins(void *p, size_t usable, unsigned domain, bool scoped) {
+  if (begins(p, usable, domain, BURSAR_COUNT_POOL) && scoped)
+    bursar_charging_pool_begins(p, usable);
 }
 
 static INLINE void end_of(size_t usable, unsigned domain) {
@@ -73,16 +69,26 @@ static INLINE void end_of(size_t usable, unsigned domain) {
     together();
 }
 
-static INLINE void *malloc_begins(void *p, unsigned domain) {
-  if (p)
-    begins(p, malloc_usable_size(p), domain, BURSAR_COUNT_MALLOC);
-  return p;
-}
-
 /* Of a block that ends; 0: it was there before. */
 static size_t usable_of(void *p) {
   unsigned owner = p ? bursar_count_owner(p) : BURSAR_COUNT_BEFORE;
-  return owner == BURSAR_COUNT_POOL ? pool_size(p) : owner == BURSAR_COUNT_MALLOC ? malloc_usable_size(p) : 0;
+  return owner == BURSAR_COUNT_POOL ? bursar_pool_size(p) : owner == BURSAR_COUNT_MALLOC ? malloc_usable_size(p) : 0;
+}
+
+static INLINE void *malloc_begins(void *p, unsigned domain, bool scoped) {
+  if (p && begins(p, malloc_usable_size(p), domain, BURSAR_COUNT_MALLOC) && UNLIKELY(scoped))
+    bursar_charging_malloc_begins(p);
+  return p;
+}
+
+/* With what was charged for it. */
+static INLINE void malloc_ends(void *p, unsigned domain, bool scoped) {
+  size_t usable = usable_of(p);
+  if (!usable)
+    return;
+  if (UNLIKELY(scoped))
+    bursar_charging_malloc_ends(p);
+  end_of(usable, domain);
 }
 
 /* --- OBJ and MEM --------------------------------------------------------------------------------------------------------- */
@@ -91,92 +97,109 @@ static size_t usable_of(void *p) {
 static INLINE bool is_raws(const void *p) { return p == bursar_lanes_mine.last; }
 
 /* A block of any size.  malloc is only asked about what RAW gave, or where there are no pools at all. */
-static void *settle(void *p, size_t size, unsigned domain) {
+static INLINE void *settle(void *p, size_t size, unsigned domain, bool scoped) {
   if (!p)
     return p;
   bool pools = bursar_modes_plain != 0, raws = is_raws(p);
   bursar_lanes_mine.last = NULL;
   if (!pools || raws)
-    return malloc_begins(p, domain);
-  if (size - 1 < POOL_LARGEST)
-    begins(p, pool_size(p), domain, BURSAR_COUNT_POOL);
+    return malloc_begins(p, domain, scoped);
+  if (size - 1 < BURSAR_POOL_LARGEST)
+    pool_begins(p, bursar_pool_size(p), domain, scoped);
   return p;
 }
 
-static __attribute__((noinline)) void *malloc_large(size_t size, unsigned domain) {
+static INLINE void *large_malloc(size_t size, unsigned domain, bool scoped) {
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
   void *p = under[domain].malloc(under[domain].ctx, size);
   bursar_anywhere_inside = was;
-  return settle(p, size, domain);
+  return settle(p, size, domain, scoped);
 }
 
-static INLINE void *hooked_malloc(size_t size, unsigned domain) {
-  if (UNLIKELY(size - 1 >= bursar_modes_plain))
-    return malloc_large(size, domain);
+static INLINE void *small_malloc(size_t size, unsigned domain, bool scoped) {
   void *p = under[domain].malloc(under[domain].ctx, size);
   if (UNLIKELY(!p || is_raws(p))) /* not even an arena could be had: RAW's hook has counted it */
     return p;
-  begins(p, (size + 15) & ~(size_t)15, domain, BURSAR_COUNT_POOL);
+  pool_begins(p, (size + 15) & ~(size_t)15, domain, scoped);
   return p;
 }
 
-static void *hooked_calloc(size_t count, size_t size, unsigned domain) {
+static INLINE void *hooked_calloc(size_t count, size_t size, unsigned domain, bool scoped) {
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
   void *p = under[domain].calloc(under[domain].ctx, count, size);
   bursar_anywhere_inside = was;
-  return settle(p, count * size, domain);
+  return settle(p, count * size, domain, scoped);
 }
 
 /* The size before the call: the block may be gone after it. */
-static void *hooked_realloc(void *p, size_t size, unsigned domain) {
+static INLINE void *hooked_realloc(void *p, size_t size, unsigned domain, bool scoped) {
   size_t old = usable_of(p);
+  struct bursar_charged charged = {0};
+  if (scoped)
+    charged = bursar_charging_lift_gil(p);
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
   void *q = under[domain].realloc(under[domain].ctx, p, size);
   bursar_anywhere_inside = was;
+  if (scoped && !q)
+    bursar_charging_put_back(p, charged);
   if (!q)
     return q;
   if (old)
     end_of(old, domain);
-  return settle(q, size, domain);
+  if (scoped)
+    bursar_charging_drop_gil(charged);
+  return settle(q, size, domain, scoped);
 }
 
-static __attribute__((noinline)) void free_large(void *p, unsigned domain) {
+static INLINE void large_free(void *p, unsigned domain, bool scoped) {
   bool was = bursar_anywhere_inside;
-  size_t usable = usable_of(p);
-  if (usable)
-    end_of(usable, domain);
+  malloc_ends(p, domain, scoped);
   bursar_anywhere_inside = true;
   under[domain].free(under[domain].ctx, p);
   bursar_anywhere_inside = was;
 }
 
-static INLINE void hooked_free(void *p, unsigned domain) {
-  if (UNLIKELY(bursar_count_owner(p) != BURSAR_COUNT_POOL)) {
-    free_large(p, domain);
-    return;
-  }
-  end_of(pool_size(p), domain);
+static INLINE void small_free(void *p, unsigned domain, bool scoped) {
+  size_t usable = bursar_pool_size(p);
+  end_of(usable, domain);
+  if (scoped)
+    bursar_charging_any_ends(p, usable);
   under[domain].free(under[domain].ctx, p);
 }
 
-static void *obj_malloc(void *ctx, size_t size) { return hooked_malloc(size, BURSAR_DOMAIN_OBJ); }
-static void *obj_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, BURSAR_DOMAIN_OBJ); }
-static void *obj_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, BURSAR_DOMAIN_OBJ); }
-static void obj_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_OBJ); }
-
-static void *mem_malloc(void *ctx, size_t size) { return hooked_malloc(size, BURSAR_DOMAIN_MEM); }
-static void *mem_calloc(void *ctx, size_t count, size_t size) { return hooked_calloc(count, size, BURSAR_DOMAIN_MEM); }
-static void *mem_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, BURSAR_DOMAIN_MEM); }
-static void mem_free(void *ctx, void *p) { hooked_free(p, BURSAR_DOMAIN_MEM); }
+/* One set of them: name, domain, whether scopes are charged. */
+#define HOOKS(name, domain, scoped)                                                                                   \
+  static __attribute__((noinline)) void *name##_malloc_large(size_t size) {                                           \
+    return large_malloc(size, domain, scoped);                                                                        \
+  }                                                                                                                   \
+  static __attribute__((noinline)) void name##_free_large(void *p) { large_free(p, domain, scoped); }                 \
+  static void *name##_malloc(void *ctx, size_t size) {                                                                \
+    return UNLIKELY(size - 1 >= bursar_modes_plain) ? name##_malloc_large(size) : small_malloc(size, domain, scoped); \
+  }                                                                                                                   \
+  static void *name##_calloc(void *ctx, size_t count, size_t size) {                                                  \
+    return hooked_calloc(count, size, domain, scoped);                                                                \
+  }                                                                                                                   \
+  static void *name##_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, domain, scoped); }    \
+  static void name##_free(void *ctx, void *p) {                                                                       \
+    if (UNLIKELY(bursar_count_owner(p) != BURSAR_COUNT_POOL))                                                         \
+      name##_free_large(p);                                                                                           \
+    else                                                                                                              \
+      small_free(p, domain, scoped);                                                                                  \
+  }
+HOOKS(obj, BURSAR_DOMAIN_OBJ, false)
+HOOKS(mem, BURSAR_DOMAIN_MEM, false)
+HOOKS(obj_scoped, BURSAR_DOMAIN_OBJ, true)
+HOOKS(mem_scoped, BURSAR_DOMAIN_MEM, true)
+#undef HOOKS
 
 /* --- RAW, NumPy, malloc, all of malloc's blocks --------------------------------------------------------------------------- */
 
 static void *raw_begins(void *p) {
   if (!bursar_anywhere_inside)
-    malloc_begins(p, BURSAR_DOMAIN_RAW);
+    malloc_begins(p, BURSAR_DOMAIN_RAW, bursar_charging_on);
   bursar_lanes_mine.last = p;
   return p;
 }
@@ -198,15 +221,22 @@ static void *raw_calloc(void *ctx, size_t count, size_t size) {
 }
 
 static void *resized(void *p, size_t size, unsigned domain, void *(*call)(void *ctx, void *p, size_t size), void *ctx) {
+  struct bursar_charged charged = {0};
   if (bursar_anywhere_inside)
     return call(ctx, p, size);
   size_t old = usable_of(p);
+  if (old && bursar_charging_on)
+    charged = bursar_charging_lift(p);
   bursar_anywhere_inside = true;
   void *q = call(ctx, p, size);
   bursar_anywhere_inside = false;
+  if (!q && size)
+    bursar_charging_put_back(p, charged);
+  else
+    bursar_charging_drop(charged);
   if (old && q)
     end_of(old, domain);
-  return malloc_begins(q, domain);
+  return malloc_begins(q, domain, bursar_charging_on);
 }
 static void *raw_realloc(void *ctx, void *p, size_t size) {
   void *q = resized(p, size, BURSAR_DOMAIN_RAW, under[BURSAR_DOMAIN_RAW].realloc, under[BURSAR_DOMAIN_RAW].ctx);
@@ -221,7 +251,7 @@ static void raw_free(void *ctx, void *p) {
   if (bursar_anywhere_inside)
     raw->free(raw->ctx, p);
   else
-    free_large(p, BURSAR_DOMAIN_RAW);
+    large_free(p, BURSAR_DOMAIN_RAW, bursar_charging_on);
 }
 
 static void *numpy_malloc(void *ctx, size_t size) {
@@ -229,14 +259,14 @@ static void *numpy_malloc(void *ctx, size_t size) {
   bursar_anywhere_inside = true;
   void *p = bursar_numpy_under.malloc(ctx, size);
   bursar_anywhere_inside = was;
-  return was || !bursar_account.active ? p : malloc_begins(p, BURSAR_DOMAIN_NUMPY);
+  return was || !bursar_account.active ? p : malloc_begins(p, BURSAR_DOMAIN_NUMPY, bursar_charging_on);
 }
 static void *numpy_calloc(void *ctx, size_t count, size_t size) {
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
   void *p = bursar_numpy_under.calloc(ctx, count, size);
   bursar_anywhere_inside = was;
-  return was || !bursar_account.active ? p : malloc_begins(p, BURSAR_DOMAIN_NUMPY);
+  return was || !bursar_account.active ? p : malloc_begins(p, BURSAR_DOMAIN_NUMPY, bursar_charging_on);
 }
 static void *numpy_realloc(void *ctx, void *p, size_t size) {
   return bursar_account.active ? resized(p, size, BURSAR_DOMAIN_NUMPY, bursar_numpy_under.realloc, ctx)
@@ -244,9 +274,8 @@ static void *numpy_realloc(void *ctx, void *p, size_t size) {
 }
 static void numpy_free(void *ctx, void *p, size_t size) {
   bool was = bursar_anywhere_inside;
-  size_t usable = bursar_account.active && !was ? usable_of(p) : 0;
-  if (usable)
-    end_of(usable, BURSAR_DOMAIN_NUMPY);
+  if (bursar_account.active && !was)
+    malloc_ends(p, BURSAR_DOMAIN_NUMPY, bursar_charging_on);
   bursar_anywhere_inside = true;
   bursar_numpy_under.free(ctx, p, size);
   bursar_anywhere_inside = was;
@@ -254,62 +283,84 @@ static void numpy_free(void *ctx, void *p, size_t size) {
 
 static void native_begun(void *p, size_t size) {
   if (!bursar_anywhere_inside)
-    malloc_begins(p, BURSAR_DOMAIN_MALLOC);
+    malloc_begins(p, BURSAR_DOMAIN_MALLOC, bursar_charging_on);
 }
 static void native_ending(void *p) {
-  size_t usable = bursar_anywhere_inside ? 0 : usable_of(p);
-  if (usable)
-    end_of(usable, BURSAR_DOMAIN_MALLOC);
+  if (!bursar_anywhere_inside)
+    malloc_ends(p, BURSAR_DOMAIN_MALLOC, bursar_charging_on);
 }
 static bool native_lift(void *p, struct bursar_record *old) {
   if (bursar_anywhere_inside)
     return false;
   *old = (struct bursar_record){.size = usable_of(p)};
+  if (bursar_charging_on)
+    bursar_charging_lift_native(p, old);
   return true;
 }
 static void native_drop(void *p, struct bursar_record old, void *q, size_t size) {
+  bursar_charging_drop_native(p, &old, q || !size);
   if (!q && size)
     return;
   if (old.size)
     end_of(old.size, BURSAR_DOMAIN_MALLOC);
-  malloc_begins(q, BURSAR_DOMAIN_MALLOC);
+  malloc_begins(q, BURSAR_DOMAIN_MALLOC, bursar_charging_on);
 }
 
 /* --- mappings ------------------------------------------------------------------------------------------------------------ */
 
 #define MAPPED 1u /* in the table of mappings, where other modes have a site's number */
 
-static void native_mapped(void *at, size_t bytes) {
+static void native_mapped(void *at, size_t asked) {
+  size_t bytes = bursar_maps_whole_pages(asked);
   if (bursar_anywhere_inside)
     return;
-  if (bursar_maps_put((uintptr_t)at,
-                      (struct bursar_piece){.bytes = bursar_maps_whole_pages(bytes), .number = MAPPED, .ends = true}) &&
-      bursar_count_begin(bursar_maps_whole_pages(bytes), BURSAR_DOMAIN_MMAP))
+  bursar_anywhere_inside = true;
+  bool gil = bursar_anywhere_hold_off();
+  struct bursar_piece piece = {
+      .bytes = bytes, .number = MAPPED, .ends = true, .scope = bursar_charging_map_begins(bytes, gil)};
+  bool put = bursar_maps_put((uintptr_t)at, piece);
+  if (!put)
+    bursar_charging_map_ends(piece, gil);
+  bursar_anywhere_let_go(gil);
+  bursar_anywhere_inside = false;
+  if (put && bursar_count_begin(bytes, BURSAR_DOMAIN_MMAP))
     together();
 }
 
 static void native_unmapping(void *at, size_t bytes) {
   struct bursar_piece piece;
+  bool due = false;
   if (bursar_anywhere_inside)
     return;
-  while (bursar_maps_cut((uintptr_t)at, bursar_maps_whole_pages(bytes), &piece))
-    end_of(piece.bytes, BURSAR_DOMAIN_MMAP);
+  bursar_anywhere_inside = true;
+  bool gil = bursar_anywhere_hold_off();
+  while (bursar_maps_cut((uintptr_t)at, bursar_maps_whole_pages(bytes), &piece)) {
+    bursar_charging_map_ends(piece, gil);
+    due |= bursar_count_end(piece.bytes, BURSAR_DOMAIN_MMAP);
+  }
+  bursar_anywhere_let_go(gil);
+  bursar_anywhere_inside = false;
+  if (due)
+    together();
 }
 
 static bool native_lift_map(void *at, size_t bytes, struct bursar_record *old) {
   struct bursar_piece piece;
   if (bursar_anywhere_inside || !bursar_maps_cut((uintptr_t)at, bursar_maps_whole_pages(bytes), &piece))
     return false;
-  *old = (struct bursar_record){.size = piece.bytes, .number = MAPPED, .watched = piece.ends};
+  *old = (struct bursar_record){.size = piece.bytes, .number = MAPPED, .watched = piece.ends, .scope = piece.scope};
   return true;
 }
 
 static void native_drop_map(void *at, size_t old_bytes, struct bursar_record old, void *to, size_t bytes) {
+  struct bursar_piece piece = {.bytes = old.size, .number = MAPPED, .ends = old.watched, .scope = old.scope};
   if (!to) {
-    (void)bursar_maps_put((uintptr_t)at,
-                          (struct bursar_piece){.bytes = old.size, .number = MAPPED, .ends = old.watched});
+    (void)bursar_maps_put((uintptr_t)at, piece);
     return;
   }
+  bool gil = bursar_anywhere_hold_off();
+  bursar_charging_map_ends(piece, gil);
+  bursar_anywhere_let_go(gil);
   end_of(old.size, BURSAR_DOMAIN_MMAP);
   native_mapped(to, bytes);
 }
@@ -317,6 +368,9 @@ static void native_drop_map(void *at, size_t old_bytes, struct bursar_record old
 const struct bursar_modes_hooks bursar_counting_hooks = {
     .python = {[BURSAR_DOMAIN_OBJ] = {NULL, obj_malloc, obj_calloc, obj_realloc, obj_free},
                [BURSAR_DOMAIN_MEM] = {NULL, mem_malloc, mem_calloc, mem_realloc, mem_free},
+               [BURSAR_DOMAIN_RAW] = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free}},
+    .scoped = {[BURSAR_DOMAIN_OBJ] = {NULL, obj_scoped_malloc, obj_scoped_calloc, obj_scoped_realloc, obj_scoped_free},
+               [BURSAR_DOMAIN_MEM] = {NULL, mem_scoped_malloc, mem_scoped_calloc, mem_scoped_realloc, mem_scoped_free},
                [BURSAR_DOMAIN_RAW] = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free}},
     .numpy = {numpy_malloc, numpy_calloc, numpy_realloc, numpy_free},
     .native = {native_begun, native_ending, native_lift, native_drop, native_mapped, native_unmapping, native_lift_map,

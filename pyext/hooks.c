@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include "account/answer.h"
+#include "account/charges.h"
 #include "account/count.h"
 #include "account/fold.h"
 #include "account/hot.h"
@@ -225,6 +226,7 @@ static void *careful_mem_realloc(void *ctx, void *p, size_t size) {
 
 /* --- pymalloc's arenas: where their blocks are counted, they are not ----------------------------------------------------- */
 
+bool bursar_hooks_no_arena;
 static PyObjectArenaAllocator under_arenas;
 static bool blocks_count;
 
@@ -233,13 +235,17 @@ static void *arena_alloc(void *ctx, size_t size) {
   bursar_anywhere_inside = was || blocks_count;
   void *p = under_arenas.alloc(under_arenas.ctx, size);
   bursar_anywhere_inside = was;
-  if (p)
+  bursar_hooks_no_arena = !p;
+  if (p) {
+    bursar_charges_discard(p, size); /* of malloc's blocks, whose ends were not seen */
     bursar_answer_arena((int64_t)size);
+  }
   return p;
 }
 
 static void arena_free(void *ctx, void *p, size_t size) {
   bursar_count_unmark(p, size);
+  bursar_charges_discard(p, size);
   bursar_answer_arena(-(int64_t)size);
   under_arenas.free(under_arenas.ctx, p, size);
 }

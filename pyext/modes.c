@@ -13,6 +13,7 @@ static const PyMemAllocatorDomain python_domain[BURSAR_DOMAINS_PYTHON] = {[BURSA
                                                                           [BURSAR_DOMAIN_MEM] = PYMEM_DOMAIN_MEM,
                                                                           [BURSAR_DOMAIN_RAW] = PYMEM_DOMAIN_RAW};
 static unsigned installed[BURSAR_DOMAINS_PYTHON]; /* the mode whose hook is there, 0: none */
+static bool scoped;
 
 static const struct bursar_modes_hooks *hooks_of(unsigned mode) {
   return mode == BURSAR_MODE_SAMPLE ? &bursar_sampling_hooks : &bursar_counting_hooks;
@@ -29,6 +30,22 @@ const char *bursar_modes_refuse(unsigned mode) {
   return mode == BURSAR_MODE_COUNT && !installed[BURSAR_DOMAIN_OBJ] ? bursar_counting_refuse() : NULL;
 }
 
+static bool on_top(unsigned domain) {
+  const struct bursar_modes_hooks *hooks = hooks_of(installed[domain]);
+  PyMemAllocatorEx now;
+  PyMem_GetAllocator(python_domain[domain], &now);
+  return installed[domain] &&
+         (now.malloc == hooks->python[domain].malloc || now.malloc == hooks->scoped[domain].malloc);
+}
+
+/* Whoever reads a half-replaced allocator gets a context that fits. */
+static void set(unsigned domain, unsigned mode) {
+  PyMemAllocatorEx hook = scoped ? hooks_of(mode)->scoped[domain] : hooks_of(mode)->python[domain];
+  hook.ctx = bursar_modes_under[domain].ctx;
+  PyMem_SetAllocator(python_domain[domain], &hook);
+  installed[domain] = mode;
+}
+
 void bursar_modes_install(unsigned mode, uint32_t domains) {
   const char *name = _PyMem_GetCurrentAllocatorName();
   bursar_hooks_guard_arenas(domains);
@@ -38,21 +55,24 @@ void bursar_modes_install(unsigned mode, uint32_t domains) {
   for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++) {
     if (installed[domain] || !(domains >> domain & 1))
       continue;
-    PyMemAllocatorEx hook = hooks_of(mode)->python[domain];
     PyMem_GetAllocator(python_domain[domain], &bursar_modes_under[domain]);
-    hook.ctx = bursar_modes_under[domain].ctx; /* whoever reads a half-replaced allocator gets one that fits */
-    PyMem_SetAllocator(python_domain[domain], &hook);
-    installed[domain] = mode;
+    set(domain, mode);
   }
 }
 
 void bursar_modes_remove(void) {
-  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++) {
-    PyMemAllocatorEx now;
-    PyMem_GetAllocator(python_domain[domain], &now);
-    if (!installed[domain] || now.malloc != hooks_of(installed[domain])->python[domain].malloc)
-      continue;
-    PyMem_SetAllocator(python_domain[domain], &bursar_modes_under[domain]);
-    installed[domain] = 0;
-  }
+  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)
+    if (on_top(domain)) {
+      PyMem_SetAllocator(python_domain[domain], &bursar_modes_under[domain]);
+      installed[domain] = 0;
+    }
+}
+
+void bursar_modes_expect_scopes(void) {
+  if (scoped)
+    return;
+  scoped = true;
+  for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)
+    if (on_top(domain))
+      set(domain, installed[domain]);
 }

@@ -14,6 +14,7 @@
  * leaves mode exact's. */
 struct bursar_modes_hooks {
   PyMemAllocatorEx python[3];
+  PyMemAllocatorEx scoped[3]; /* once a scope was entered */
   struct bursar_numpy_hooks numpy;
   struct bursar_native_books native;
 };
@@ -30,11 +31,16 @@ extern bool bursar_modes_malloc; /* malloc itself is hooked below them */
 const char *bursar_modes_refuse(unsigned mode);
 void bursar_modes_install(unsigned mode, uint32_t domains);
 void bursar_modes_remove(void);
+/* From here on hooks charge scopes (charging.h). */
+void bursar_modes_expect_scopes(void);
 
+/* Blocks that others than malloc cut (bursar.h): nobody knows their usable bytes.  Any thread, class H. */
+void bursar_sampling_begun(void *p, size_t size);
+void bursar_sampling_ending(void *p);
 /* The block is no sample any more, though it does not end.  Any thread, class H. */
 void bursar_sampling_forget(void *p);
 
-/* Their own checks, for bursar_modes_refuse. */
+/* Why the usable bytes of blocks cannot be known here, or NULL.  Before hooks are installed. */
 const char *bursar_counting_refuse(void);
 
 #endif

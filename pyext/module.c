@@ -122,6 +122,7 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
                                      .seed = boot->seed,
                                      .native = boot->native && boot->mode != BURSAR_MODE_COUNT && follow_native(),
                                      .phase = phase,
+                                     .sizes = boot->mode != BURSAR_MODE_EXACT && !bursar_counting_refuse(),
                                      .python_hex = PY_VERSION_HEX,
                                      .python_version = PY_VERSION,
                                      .parent_pid = (uint32_t)parent};

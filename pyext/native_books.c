@@ -4,6 +4,7 @@
 #include "account/maps.h"
 #include "account/scopes.h"
 #include "anywhere.h"
+#include "charging.h"
 #include "compat.h"
 #include "frames.h"
 #include "native/native.h"
@@ -53,6 +54,8 @@ static void mapped(void *at, size_t asked) {
       bursar_scope_follow();
     piece.scope = bursar_account.scope;
     piece.number = bursar_account_map_gil(bytes, tag, BURSAR_DOMAIN_MMAP);
+    if (piece.number && bursar_account.mode != BURSAR_MODE_EXACT) /* there no scope is the account's business */
+      piece.scope = bursar_charging_map_begins(bytes, true);
   } else {
     uint32_t number = bursar_frames_detached(BURSAR_DOMAIN_MMAP);
     piece.scope = bursar_scopes_slot(bursar_anywhere_scope);

@@ -6,6 +6,7 @@
 #include "account/scopes.h"
 #include "account/stacks.h"
 #include "anywhere.h"
+#include "charging.h"
 #include "frames.h"
 #include "hooks.h"
 
@@ -72,9 +73,13 @@ static Scope *scope_here(void) {
 
 void bursar_scope_follow(void) {
   uint32_t slot = slot_in_c();
+  const PyThreadState *thread = bursar_thread();
   if (!slot)
     slot = slot_of(scope_here());
-  bursar_account_scope_gil(slot, bursar_thread()->context_ver);
+  if (bursar_account.mode == BURSAR_MODE_EXACT)
+    bursar_account_scope_gil(slot, thread->context_ver);
+  else
+    bursar_charges_are_here(thread, thread->context_ver, slot);
   bursar_anywhere_scope = bursar_scopes_handle(slot);
 }
 
@@ -84,7 +89,8 @@ static void follow_now(void) {
     return;
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
-  if (bursar_frames_at_hand->thread == bursar_thread() || bursar_frames_tag(BURSAR_DOMAIN_OBJ))
+  if (bursar_account.mode != BURSAR_MODE_EXACT || bursar_frames_at_hand->thread == bursar_thread() ||
+      bursar_frames_tag(BURSAR_DOMAIN_OBJ))
     bursar_scope_follow();
   bursar_anywhere_inside = was;
 }
@@ -134,7 +140,10 @@ static int index_of(PyObject *name, uint32_t *index) {
 
 static void use(void) {
   bursar_scope_used = true;
-  bursar_hooks_expect_scopes();
+  if (bursar_account.mode == BURSAR_MODE_EXACT)
+    bursar_hooks_expect_scopes();
+  else
+    bursar_charging_expect();
 }
 
 /* Makes it the scope of the running context. */

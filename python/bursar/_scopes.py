@@ -29,11 +29,12 @@ class scope(_bursar.Scope):  # noqa: N801 (a class, so that a with statement cos
     name: any text; entries of one name are summed up, so it says what is done ("GET /items/{id}"), not to whom.
     events: also note when each entry began and ended, for `bursar report --view events`.
 
-    Figures of an entry, while it is open and after: s.live, s.peak, s.allocated and s.retained in requested bytes of
-    the domains that the books keep, s.allocations in blocks, s.seconds.  They count the blocks allocated by the code
+    Figures of an entry, while it is open and after: s.live, s.peak, s.allocated and s.retained in bytes of the
+    domains that the books keep (requested bytes in mode exact, usable ones in others), s.allocations in blocks,
+    s.seconds.  They count the blocks allocated by the code
     in the scope, whoever frees them, and those of scopes within it; s.retained is what outlived the entry, and is None
     until that has ended.  s.note("text") notes an event.  All are None where the books are closed, which a scope never
-    opens, and where they are not exact: other modes do not know the owner of each block.
+    opens, and in mode sample where the sizes of blocks are not known (debug hooks).
 
     A scope is where its code is: tasks and threads have their own.  asyncio tasks and asyncio.to_thread take theirs
     from whoever made them; for executors see carry().  Scopes nest; an entry within one of its own name is not counted
@@ -43,7 +44,7 @@ class scope(_bursar.Scope):  # noqa: N801 (a class, so that a with statement cos
     generators; while a generator is suspended, its caller is not in its scope.
 
     RuntimeError: entered twice (each entry needs a scope of its own), left without being entered, or left in another
-    thread or task.  ValueError: no name.  Source: the exact account.
+    thread or task.  ValueError: no name.  Source: the account, exact in each mode.
     """
 
     __slots__ = ()

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "account/answer.h"
+#include "account/charges.h"
 #include "account/count.h"
 #include "account/fold.h"
 #include "account/hot.h"
@@ -130,7 +131,8 @@ static void set_limits(void) {
 static int start_mode(const struct bursar_settings *settings, struct bursar_error *error) {
   if (bursar_account.mode == BURSAR_MODE_EXACT)
     return 0;
-  bursar_scopes_stop(); /* no owner of each block is known */
+  if (!settings->sizes)
+    bursar_scopes_stop();
   int status = bursar_lanes_open(&bursar_account.writer, error);
   if (status == 0 && bursar_account.mode == BURSAR_MODE_COUNT)
     bursar_count_start();
@@ -214,6 +216,7 @@ void bursar_account_stop(enum bursar_state state) {
   account->provider.stacks_moved();
   stop_mode();
   bursar_live_drop();
+  bursar_charges_drop();
   bursar_maps_drop();
   bursar_stacks_stop();
   bursar_scopes_stop();
@@ -236,6 +239,7 @@ void bursar_account_abandon(void) {
     bursar_account.provider.stacks_moved();
     bursar_sample_stop();
     bursar_live_drop();
+    bursar_charges_drop();
     bursar_maps_drop();
     bursar_stacks_stop();
   }

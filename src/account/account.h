@@ -92,6 +92,7 @@ struct bursar_settings {
   uint32_t domains;  /* those that are listened to, a bit each */
   uint32_t mode;     /* enum bursar_mode; 0: exact */
   bool native;       /* stacks have native frames too */
+  bool sizes;        /* modes sample, count: blocks' usable bytes are known, so that scopes can be charged for them */
   uint32_t interval; /* mode sample, for tests: see bursar_sample_start */
   uint64_t seed;
 };

@@ -72,8 +72,7 @@ static inline int64_t bursar_hot_trigger(void) { return __atomic_load_n(&bursar_
  * keep no more in registers than the pointer and the size. */
 
 /* A block of a scope begins: it counts in its entry, and in those around it. */
-static inline __attribute__((always_inline)) void bursar_hot_charge(uint32_t slot, size_t size) {
-  struct bursar_scope *scope = &bursar_account.scopes[slot];
+static inline __attribute__((always_inline)) void bursar_hot_charge_to(struct bursar_scope *scope, size_t size) {
   scope->blocks++;
   for (;;) {
     scope->live_bytes += (int64_t)size;
@@ -86,6 +85,10 @@ static inline __attribute__((always_inline)) void bursar_hot_charge(uint32_t slo
       return;
     scope = &bursar_account.scopes[scope->parent];
   }
+}
+
+static inline __attribute__((always_inline)) void bursar_hot_charge(uint32_t slot, size_t size) {
+  bursar_hot_charge_to(&bursar_account.scopes[slot], size);
 }
 
 /* ... and ends.  True: nothing is charged to its entry any more, which has ended: say so to bursar_scopes_emptied. */

@@ -48,6 +48,7 @@ struct bursar_record {
   uint32_t generation; /* of the sites (fold.h), for whoever keeps it while they may move */
   uint32_t scope;      /* slot of the scope that is charged for it (scopes.h); 0: none */
   uint32_t folded;     /* how often ended scopes had been folded (scopes.h), as with generation */
+  uint64_t usable;     /* not in the table: what that is charged, in modes that charge usable bytes */
 };
 
 extern uint32_t **bursar_live_top; /* NULL until bursar_live_init, then never again */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "account/account.h"
+#include "account/charges.h"
 #include "account/fold.h"
 #include "account/hot.h"
 #include "account/live.h"
@@ -30,6 +31,10 @@ static bool room(enum bursar_region region, uint64_t bytes) {
 }
 static uint64_t load(const uint64_t *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
 static int64_t load_signed(const int64_t *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
+/* In modes sample and count a block's cell has room for fewer (charges.h). */
+static uint32_t slots_max(void) {
+  return bursar_account.mode == BURSAR_MODE_EXACT ? BURSAR_SCOPE_SLOTS : BURSAR_CHARGES_SLOTS;
+}
 static uint64_t now(void) { return bursar_prim_now() - bursar_account.started_ns; }
 
 /* --- names --------------------------------------------------------------------------------------------------------------- */
@@ -157,7 +162,7 @@ static uint32_t slot_new(void) {
     return slot;
   }
   slot = counts()->scopes;
-  if (slot >= BURSAR_SCOPE_SLOTS || !room(BURSAR_REGION_SCOPES, (slot + 1ull) * sizeof(struct bursar_scope)))
+  if (slot >= slots_max() || !room(BURSAR_REGION_SCOPES, (slot + 1ull) * sizeof(struct bursar_scope)))
     return 0;
   slots()[slot] = (struct bursar_scope){.state = BURSAR_SCOPE_VACANT};
   BURSAR_IN_ORDER();
@@ -223,6 +228,7 @@ static void fold_ended(void) {
   counts()->folded_scopes += folded;
   if (folded) {
     bursar_live_rescope(into, n);
+    bursar_charges_rescope(into, n);
     bursar_maps_rescope(into, n);
     uint16_t *older = last_into;
     size_t older_bytes = last_into_bytes;
@@ -239,8 +245,7 @@ static void fold_ended(void) {
 static bool full(void) {
   bursar_lock_take();
   uint32_t n = counts()->scopes;
-  bool full = !vacant &&
-              (n >= BURSAR_SCOPE_SLOTS || !room(BURSAR_REGION_SCOPES, (n + 1ull) * sizeof(struct bursar_scope)));
+  bool full = !vacant && (n >= slots_max() || !room(BURSAR_REGION_SCOPES, (n + 1ull) * sizeof(struct bursar_scope)));
   if (full) {
     sweep();
     full = !vacant;
@@ -309,6 +314,8 @@ void bursar_scopes_look_again(uint32_t slot) {
   for (struct bursar_recent *recent = bursar_account.recents; recent; recent = recent->next)
     if (recent->scope == slot)
       recent->scope = 0, recent->context_ver = 0;
+  if (bursar_charges_here.slot == slot)
+    bursar_charges_here.thread = NULL;
 }
 
 struct bursar_scope_facts bursar_scopes_read(uint32_t slot) {

@@ -354,6 +354,8 @@ static void write_event(struct bursar_buffer *out, const struct bursar_model_eve
 }
 
 static void write_scopes(struct bursar_buffer *out, const struct bursar_model *model) {
+  text_of(out, "scopes_unit", model->scopes_unit);
+  comma(out);
   bursar_json_number(out, "folded_scopes", model->folded_scopes);
   comma(out);
   bursar_json_number(out, "lost_events", model->lost_events);

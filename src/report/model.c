@@ -391,6 +391,7 @@ static void load_facts(struct loading *l) {
   const struct bursar_reader *reader = l->reader;
   model->mode = modes[reader->header.mode];
   model->unit = reader->header.mode == BURSAR_MODE_COUNT ? "usable" : "requested";
+  model->scopes_unit = reader->header.mode == BURSAR_MODE_EXACT ? "requested" : "usable";
   model->complete = reader->life == BURSAR_LIFE_ENDED || reader->life == BURSAR_LIFE_STOPPED;
   model->running = reader->life == BURSAR_LIFE_RUNNING;
   model->plain = !reader->header.python_version[0];

@@ -125,6 +125,7 @@ struct bursar_model {
   struct bursar_reader *reader; /* owned: header (versions, pid), path, life, notes (what is damaged) */
   const char *mode;             /* "exact", "sample", "count" */
   const char *unit;             /* "requested" or "usable" bytes */
+  const char *scopes_unit;      /* the same, of scopes */
   bool complete; /* the books were closed: false where the program was killed, runs, or ran out of space */
   bool running;
   bool plain; /* the program has no Python, nor stacks, unless native ones */

@@ -54,14 +54,14 @@ void bursar_view_scopes_print(const struct bursar_view *view) {
   char number[BURSAR_SIZE_TEXT];
   uint32_t rows = model->scope_count < BURSAR_VIEW_ROWS ? model->scope_count : BURSAR_VIEW_ROWS;
   bursar_view_style(view, BURSAR_STYLE_BOLD);
-  bursar_buffer_format(view->out, "Scopes %s: what was allocated in them\n",
-                       model->running ? "now" : "as they were last");
+  bursar_buffer_format(view->out, "Scopes %s: what was allocated in them, in %s bytes\n",
+                       model->running ? "now" : "as they were last", model->scopes_unit);
   bursar_view_style(view, BURSAR_STYLE_PLAIN);
   if (!rows) {
-    if (model->reader->header.mode == BURSAR_MODE_EXACT)
-      bursar_buffer_text(view->out, "none was entered: with bursar.scope(\"name\"): in the program enters one\n");
-    else
-      bursar_buffer_format(view->out, "mode %s does not know them: record in mode exact\n", model->mode);
+    bursar_buffer_format(view->out, "none was entered%s: with bursar.scope(\"name\"): in the program enters one\n",
+                         model->reader->header.mode == BURSAR_MODE_SAMPLE
+                             ? ", or the sizes of blocks were not known (debug hooks: record in mode exact)"
+                             : "");
     return;
   }
   bursar_view_style(view, BURSAR_STYLE_DIM);

@@ -451,19 +451,3 @@ def test_a_program_with_more_rights_is_left_alone(python: str, ledgers: Path, tm
         if same.stdout == "True\n":
             pytest.skip("this file system ignores set-group-ID")
     assert modes == {0o755: "sample", 0o2755: "off"}
-
-
-@pytest.mark.parametrize("mode", ["sample", "count"])
-def test_scopes_say_that_they_know_nothing(program: Program, ledger: Path, facts: Facts, mode: str) -> None:
-    """No owner of each block is known: a scope's figures are None, and never zeros."""
-    done = program(
-        "import json, sys\nfrom bursar import _bursar\n"
-        f"_bursar.start(_bursar.create(sys.argv[1], True), mode={mode!r})\n"
-        "with _bursar.Scope('it') as scope:\n"
-        "    kept = [bytes(1000) for _ in range(20_000)]\n"
-        "    print(json.dumps([scope.live, scope.peak, scope.allocated]))\n"
-        "_bursar.stop()\n",
-        ledger,
-    )
-    assert printed(done) == [None, None, None]
-    assert facts(ledger)["allocated_bytes"] >= 20_000_000

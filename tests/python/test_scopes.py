@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import Program, printed, program
+from conftest import Run
+from programs import Program, printed
+from programs import program as any_program
 from running import Facts
 
-__all__ = ["program"]
+__all__ = ["any_program"]
 pytestmark = pytest.mark.core
 
 # `one * n` makes one block of n + 33 bytes, and no constant of the compiler's.  Where figures are exact they are of the
@@ -25,11 +27,32 @@ def figures(s):
 ON = HEAD + "bursar.start('exact', output='test.bursar')\n"
 
 
+@pytest.fixture(params=["exact", "sample", "count"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def program(any_program: Program, mode: str) -> Program:
+    """All of these programs are to have the same figures in each mode."""
+
+    def run(text: str, *arguments: object, **options: Any) -> Any:
+        return any_program(text.replace("start('exact'", f"start('{mode}'"), *arguments, **options)
+
+    return run
+
+
+def size_of(mode: str, bytes_asked_for: int) -> int:
+    """What a block is charged: in exact books what was asked for, in others what glibc's malloc gives for that."""
+    return bytes_asked_for if mode == "exact" else (bytes_asked_for + 23) // 16 * 16 - 8
+
+
 def by_name(facts: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {scope["name"]: scope for scope in facts["scopes"]}
 
 
-def test_known_blocks(program: Program, facts: Facts, tmp_path: Path) -> None:
+def test_known_blocks(program: Program, mode: str, facts: Facts, tmp_path: Path) -> None:
+    small, large = size_of(mode, 1033), size_of(mode, 70033)
     done = program(
         ON + "def work():\n"
         "    with bursar.scope('work') as s:\n"
@@ -47,20 +70,20 @@ def test_known_blocks(program: Program, facts: Facts, tmp_path: Path) -> None:
     )
     name, inside, none, ended, after, lasted = printed(done)
     assert (name, none, lasted) == ("work", None, True)
-    assert inside[0] == 1033  # what is read of it is the next block
-    assert inside[1] == 70033 and 71066 <= inside[2] < 71066 + 200
-    assert 1033 <= ended[0] == ended[4] < 1033 + 300 and ended[1] == 70033
-    assert 71066 <= ended[2] < 71066 + 400  # the figures that were read inside are blocks, too
-    assert after[0] == after[4] == ended[0] - 1033
+    assert inside[0] == small  # what is read of it is the next block
+    assert inside[1] == large and small + large <= inside[2] < small + large + 200
+    assert small <= ended[0] == ended[4] < small + 300 and ended[1] == large
+    assert small + large <= ended[2] < small + large + 400  # the figures that were read inside are blocks, too
+    assert after[0] == after[4] == ended[0] - small
     assert after[1:4] == ended[1:4]
     read = by_name(facts(tmp_path / "test.bursar"))["work"]
     assert (read["calls"], read["open"]) == (2, 0)
     assert read["live_bytes"] == read["retained_bytes"] < 1000
-    assert read["peak_max_bytes"] >= read["peak_last_bytes"] == 70033
-    assert 0.955 < read["peak_p50_bytes"] / 70033 <= 1
+    assert read["peak_max_bytes"] >= read["peak_last_bytes"] == large
+    assert 0.955 < read["peak_p50_bytes"] / large <= 1
 
 
-def test_a_block_without_a_figure_read_in_it_is_exact(program: Program) -> None:
+def test_a_block_without_a_figure_read_in_it_is_exact(program: Program, mode: str) -> None:
     done = program(
         ON + "def work():\n"
         "    with bursar.scope('exact') as s:\n"
@@ -70,7 +93,8 @@ def test_a_block_without_a_figure_read_in_it_is_exact(program: Program) -> None:
         "s, kept = work()\n"
         "print(json.dumps(figures(s)))\n"
     )
-    assert printed(done) == [1033, 1033, 1033, 1, 1033]
+    size = size_of(mode, 1033)
+    assert printed(done) == [size, size, size, 1, size]
 
 
 def test_nested_scopes(program: Program, facts: Facts, tmp_path: Path) -> None:
@@ -123,19 +147,21 @@ def test_a_scope_without_books_has_no_figures(program: Program) -> None:
     assert shown == "<scope 'late': no figures>"
 
 
-@pytest.mark.parametrize("mode", ["sample", "count"])
-def test_modes_that_know_no_owners(program: Program, bursar: Any, facts: Facts, tmp_path: Path, mode: str) -> None:
-    done = program(
-        HEAD + f"bursar.start('{mode}', output='test.bursar')\n"
+def test_where_sizes_are_not_known_scopes_have_no_figures(
+    python: str, execute: Run, environment: dict[str, str], bursar: Any, facts: Facts, tmp_path: Path
+) -> None:
+    """Mode sample goes on under CPython's debug hooks, whose blocks malloc cannot be asked about."""
+    text = (
+        HEAD + "bursar.start('sample', output='test.bursar')\n"
         "with bursar.scope('s', events=True) as s: kept = one * 10_000_000\n"
-        "s = [*figures(s), s.seconds]\n"
-        "print(json.dumps(s))\n"
+        "print(json.dumps([*figures(s), s.seconds]))\n"
     )
+    done = execute(python, "-c", text, env=environment | {"PYTHONMALLOC": "debug"})
     assert printed(done) == [None] * 6
     read = facts(tmp_path / "test.bursar")
     assert read["scopes"] == read["events"] == [] and read["notes"] == []
     shown = bursar("report", tmp_path / "test.bursar", "--view", "scopes").stdout
-    assert f"mode {mode} does not know them: record in mode exact" in shown
+    assert "none was entered, or the sizes of blocks were not known" in shown
 
 
 def test_errors_are_one_line(program: Program) -> None:
@@ -186,7 +212,9 @@ def test_exceptions_pass_and_end_the_scope(program: Program) -> None:
     assert done.stdout.splitlines()[0] == "True"
 
 
-def test_hundreds_of_tasks_each_in_its_own_scope(program: Program, facts: Facts, tmp_path: Path) -> None:
+def test_hundreds_of_tasks_each_in_its_own_scope(
+    program: Program, mode: str, facts: Facts, tmp_path: Path
+) -> None:
     done = program(
         ON + "async def task(i):\n"
         "    with bursar.scope(f'kind {i % 3}') as s:\n"
@@ -207,12 +235,14 @@ def test_hundreds_of_tasks_each_in_its_own_scope(program: Program, facts: Facts,
         "                  whole.live // 1000000, whole.peak // 1000000]))\n"
     )
     least, most, lowest, highest, live, peak = printed(done)
-    assert 0 <= least <= most < 5000  # the loop's handles and futures, whoever's turn it is
-    assert 0 <= lowest <= highest < 10000
-    assert live == 60 and 80 <= peak <= 90
+    more = 0 if mode == "exact" else 4096 * 2
+    assert 0 <= least <= most < 5000 + more  # the loop's handles and futures, whoever's turn it is
+    assert 0 <= lowest <= highest < 10000 + more
+    pages = 0 if mode == "exact" else 2  # MB: what malloc maps are whole pages, and one more for its head
+    assert 60 <= live <= 60 + pages and 80 <= peak <= 90 + pages
     read = by_name(facts(tmp_path / "test.bursar"))
     assert [read[f"kind {i}"]["calls"] for i in range(3)] == [100] * 3
-    assert sum(read[f"kind {i}"]["allocated_bytes"] for i in range(3)) // 1000000 == 90
+    assert 90 <= sum(read[f"kind {i}"]["allocated_bytes"] for i in range(3)) // 1000000 <= 90 + pages
 
 
 def test_decorated_coroutines(program: Program, facts: Facts, tmp_path: Path) -> None:
@@ -406,7 +436,7 @@ def test_ten_thousand_names_are_folded_and_counted(program: Program, facts: Fact
     assert names["(other scopes)"]["calls"] == read["folded_scopes"]
 
 
-def test_more_retained_entries_than_slots(program: Program, facts: Facts, tmp_path: Path) -> None:
+def test_more_retained_entries_than_slots(program: Program, mode: str, facts: Facts, tmp_path: Path) -> None:
     program(
         ON + "kept = []\n"
         "for i in range(60000):\n"
@@ -417,10 +447,11 @@ def test_more_retained_entries_than_slots(program: Program, facts: Facts, tmp_pa
     names = by_name(read)
     assert read["folded_scopes"] > 10000 and read["notes"] == []
     assert [names[name]["calls"] for name in ("leak", "other")] == [40000, 20000]
+    size = size_of(mode, 1033)
     for name, count in (("leak", 20000), ("other", 10000)):
-        assert 0 <= names[name]["live_bytes"] - count * 1033 < 200 * 1033  # and the list's own growth
+        assert 0 <= names[name]["live_bytes"] - count * size < 200 * size  # and the list's own growth
         assert names[name]["retained_bytes"] == names[name]["live_bytes"]
-        assert names[name]["allocated_bytes"] >= 2 * count * 1033
+        assert names[name]["allocated_bytes"] >= 2 * count * size
 
 
 def test_a_program_that_goes_on_is_read_without_a_complaint(
@@ -476,7 +507,7 @@ def test_notes_and_events(program: Program, facts: Facts, tmp_path: Path) -> Non
     assert [e["time_s"] for e in events] == sorted(e["time_s"] for e in events)
 
 
-def test_the_views_of_a_program(program: Program, bursar: Any, tmp_path: Path) -> None:
+def test_the_views_of_a_program(program: Program, mode: str, bursar: Any, facts: Facts, tmp_path: Path) -> None:
     program(
         ON + "with bursar.scope('GET /\\x1b[31m', events=True) as s:\n"
         "    kept = one * 1000000\n"
@@ -484,12 +515,15 @@ def test_the_views_of_a_program(program: Program, bursar: Any, tmp_path: Path) -
     )
     done = bursar("report", tmp_path / "test.bursar", "--view", "scopes")
     assert "GET /\\x1b[31m" in done.stdout and "\x1b" not in done.stdout
-    assert "977 KiB" in done.stdout
+    assert ("977 KiB" if mode == "exact" else "980 KiB") in done.stdout  # malloc has whole pages for it
     done = bursar("report", tmp_path / "test.bursar", "--view", "events")
     assert [line.split()[1] for line in done.stdout.splitlines()[-3:]] == ["began", "note", "ended"]
     done = bursar("report", tmp_path / "test.bursar", "--view", "scopes", "--at", "peak")
     assert done.returncode == 2 and "leave --at out" in done.stderr
     assert "scopes (by request" in bursar("report", "--help").stdout
+    unit = "requested" if mode == "exact" else "usable"
+    assert f"in {unit} bytes\n" in bursar("report", tmp_path / "test.bursar", "--view", "scopes").stdout
+    assert facts(tmp_path / "test.bursar")["scopes_unit"] == unit
 
 
 def test_a_running_program_is_read(under_way: Any, facts: Facts, program: Program, tmp_path: Path) -> None:

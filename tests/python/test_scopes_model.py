@@ -17,7 +17,7 @@ TEXT = '''\
 import bursar, contextvars, gc, json, sys
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-bursar.start("exact", output="test.bursar")
+bursar.start(sys.argv[2], output="test.bursar")
 UNIT = 100000
 one = b"x"
 names = ["a", "b", "c"]
@@ -120,8 +120,9 @@ print(json.dumps(totals))
 '''
 
 
-def test_any_program_of_scopes(program: Program, facts: Facts, tmp_path: Path) -> None:
-    done = program(TEXT, 150)
+@pytest.mark.parametrize("mode", ["exact", "sample", "count"])
+def test_any_program_of_scopes(program: Program, facts: Facts, tmp_path: Path, mode: str) -> None:
+    done = program(TEXT, 150, mode)
     totals = printed(done)
     read = by_name(facts(tmp_path / "test.bursar"))
     assert sum(name["calls"] for name in totals.values()) > 200, json.dumps(totals)

@@ -77,7 +77,7 @@ void account_model_open_sampling(struct account_model *model, uint64_t cap, uint
 }
 
 void account_model_open_counting(struct account_model *model) {
-  open_mode(model, (struct bursar_settings){.mode = BURSAR_MODE_COUNT});
+  open_mode(model, (struct bursar_settings){.mode = BURSAR_MODE_COUNT, .sizes = true});
 }
 
 void account_model_open(struct account_model *model, uint64_t cap, uint32_t within) {
