@@ -225,6 +225,22 @@ def work(result: Facts) -> list[str]:
     return lines
 
 
+def scopes(result: Facts) -> list[str]:
+    """All that a workload allocates is in one scope; the heap's part is of what is charged. Goals: 1.03, 7 %, 1 µs."""
+    facts = result.get("scopes")
+    if not facts or "failure" in facts:
+        return ["Not measured in this run."]
+    modes = [mode for mode in ("exact", "sample", "count") if mode in facts]
+    names = list(facts[modes[0]]["ratios"])
+    lines = header("mode", *(f"{name}: ≤ 1.03×" for name in names), "memory, of the heap: ≤ 7 %", "an entry: ≤ 1 µs")
+    for mode in modes:
+        one = facts[mode]
+        ratios = (f"{a:.2f} ({b:.2f}–{c:.2f})" for a, b, c in (one["ratios"][name] for name in names))
+        memory = f"{100 * one['memory']:.1f} % and {mib(one['memory_fixed_bytes'])} MiB"
+        lines.append(row(mode, *ratios, memory, f"{one['entry_us']:.2f} µs"))
+    return lines
+
+
 def render(result: Facts) -> str:
     """The page. It says what was measured, on what, by which rule, and where a goal is missed."""
     machine = result["machine"]
@@ -277,6 +293,9 @@ def render(result: Facts) -> str:
             " the program rests, and the time that it is given to answer is in the figure.",
             "",
             *balances(result),
+            "",
+            "## Scopes, on top of each mode (`bench/scopes.py`)",
+            *scopes(result),
             "",
             "## Work per event, counted under callgrind (`bench/instructions.py`)",
             *work(result),

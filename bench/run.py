@@ -48,7 +48,7 @@ WORKLOADS = {
     "torch": "torch_inference.py",
 }
 NEEDS = {"native": "native.c", "torch": "torch"}  # what a workload cannot do without
-PARTS = ("workloads", "instructions", "balance")
+PARTS = ("workloads", "instructions", "balance", "scopes")
 # One thread in the numeric libraries and fixed hashes: the same work in every run.
 FIXED = {
     "PYTHONHASHSEED": "0",
@@ -319,6 +319,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("bench: balances")
         size = str(QUICK_BALANCE if options.quick else 1 << 30)
         result["balance"] = script(bench, "balance", "--bytes", size)
+    if "scopes" in options.parts and "bursar" not in missing:
+        say("bench: scopes")
+        result["scopes"] = script(bench, "scopes", "--pairs", str(options.pairs), "--work", str(options.work))
     result["seconds"] = round(time.monotonic() - started)
     output.write_text(json.dumps(result, indent=1) + "\n")
     target = options.work.parent / "benchmarks.md" if options.quick else ROOT / "docs" / "benchmarks.md"

@@ -36,7 +36,8 @@ def added():
 
 @pytest.fixture(scope="module")
 def added_by_mode(added):
-    return added | instructions.measure(sys.executable, states=[mode for mode in instructions.BOOKS if mode != "exact"])
+    states = [state for state in (*instructions.BOOKS, *instructions.SCOPED) if state not in added]
+    return added | instructions.measure(sys.executable, states=states)
 
 
 # The core of the tests, which runs on each Python, is short: one mode of three.
@@ -65,13 +66,18 @@ def test_a_mode_stays_within_its_bound(work, mode, case):
     assert 10 < work.instructions <= instructions.BOUNDS[mode][case]
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("case", instructions.CASES)
-def test_a_scope_costs_little_more(added, case):
-    work = added["scoped"][case]
+@pytest.mark.parametrize(
+    "state", [pytest.param(state, marks=pytest.mark.core if state == "scoped" else ()) for state in instructions.SCOPED]
+)
+def test_a_scope_costs_little_more(request, state, case):
+    mode = instructions.SCOPED[state]
+    measured = request.getfixturevalue("added" if mode == "exact" else "added_by_mode")
+    work = measured[state][case]
     assert (work.booked_allocations, work.booked_frees) == pytest.approx(instructions.BOOKED[case], abs=0.01)
-    most = instructions.BOUNDS["exact"][case] + instructions.SCOPED_MORE * work.booked_allocations
-    assert added["exact"][case].instructions + 20 < work.instructions <= most
+    most = instructions.BOUNDS[mode][case] + instructions.SCOPED_MORE[mode] * work.booked_allocations
+    assert measured[mode][case].instructions + 20 < work.instructions <= most
+    assert work.allocators == pytest.approx(0, abs=0.001) and work.syscalls == pytest.approx(0, abs=0.001)
 
 
 @pytest.mark.parametrize("case", instructions.CASES)
