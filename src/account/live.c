@@ -27,6 +27,8 @@ struct large {
 struct leaf_link {
   uint32_t *next;
   uint64_t index;
+  uint32_t *
+      tiny; /* for each cell, what a block of up to 16 bytes has no room for there: scope << 16 | size; NULL: none yet */
 };
 #define LINK(leaf) ((struct leaf_link *)(void *)((leaf) + BURSAR_LEAF_CELLS + 8))
 static uint32_t *leaves;
@@ -151,9 +153,22 @@ static uint32_t *leaf_made(const void *p) {
   return leaf ? leaf : new_leaf((uintptr_t)p);
 }
 
-static uint32_t *cell_in(uint32_t *leaf, const void *p) {
-  return leaf + (((uintptr_t)p >> 4) & (BURSAR_LEAF_CELLS - 1));
+static uint32_t *tiny_of(const uint32_t *leaf) { return __atomic_load_n(&LINK(leaf)->tiny, __ATOMIC_ACQUIRE); }
+
+/* Only where scopes hold such blocks is there an address space for it. */
+static uint32_t *tiny_made(uint32_t *leaf) {
+  uint32_t *tiny = tiny_of(leaf), *none = NULL;
+  if (tiny || !(tiny = bursar_prim_reserve(CELL_BYTES, true)))
+    return tiny;
+  if (__atomic_compare_exchange_n(&LINK(leaf)->tiny, &none, tiny, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+    return tiny;
+  bursar_prim_release(tiny, CELL_BYTES); /* another thread was first */
+  return none;
 }
+
+static uint32_t cell_index(const void *p) { return ((uintptr_t)p >> 4) & (BURSAR_LEAF_CELLS - 1); }
+
+static uint32_t *cell_in(uint32_t *leaf, const void *p) { return leaf + cell_index(p); }
 
 static struct large *larges(uint32_t *leaf) { return (struct large *)(void *)((char *)leaf + LARGE_AT); }
 
@@ -180,11 +195,18 @@ static struct large *large_find(const void *p) {
 #define SIZE_BITS 1023u
 #define SCOPE_SHIFT 16
 
-static struct bursar_record decode(const uint32_t *cell) {
+static struct bursar_record decode(const uint32_t *leaf, uint32_t at) {
+  const uint32_t *cell = leaf + at;
   uint32_t low = __atomic_load_n(cell, __ATOMIC_RELAXED);
   struct bursar_record record = {.number = low >> BURSAR_CELL_SHIFT};
+  if ((low & BURSAR_CELL_LOW) == BURSAR_CELL_TINY) {
+    uint32_t rest = tiny_of(leaf)[at];
+    record.size = rest & SIZE_BITS;
+    record.scope = rest >> SCOPE_SHIFT;
+    return record;
+  }
   if (!(low & BURSAR_CELL_BIG)) {
-    record.size = (low & BURSAR_CELL_LOW) == BURSAR_CELL_ELSEWHERE ? 16 : low & BURSAR_CELL_LOW;
+    record.size = low & BURSAR_CELL_LOW;
     return record;
   }
   record.watched = (low & BURSAR_CELL_WATCHED) != 0;
@@ -225,6 +247,8 @@ void bursar_live_drop(void) {
   for (uint32_t *leaf = leaves; leaf; leaf = LINK(leaf)->next) {
     bursar_prim_discard(leaf, CELL_BYTES);
     bursar_prim_discard(larges(leaf), LARGE_BYTES);
+    if (tiny_of(leaf))
+      bursar_prim_discard(tiny_of(leaf), CELL_BYTES);
   }
   lock_odds();
   if (odds)
@@ -253,9 +277,11 @@ bool bursar_live_put(const void *p, struct bursar_record record) {
   if (!leaf)
     return false;
   if (record.size <= 16 && record.scope) {
-    if (!odd_put((uintptr_t)p, record))
+    uint32_t *tiny = tiny_made(leaf);
+    if (!tiny)
       return false;
-    *cell_in(leaf, p) = record.number << BURSAR_CELL_SHIFT | BURSAR_CELL_ELSEWHERE;
+    tiny[cell_index(p)] = record.scope << SCOPE_SHIFT | (uint32_t)record.size;
+    *cell_in(leaf, p) = record.number << BURSAR_CELL_SHIFT | BURSAR_CELL_TINY;
     return true;
   }
   if (record.size <= BURSAR_SMALL_MAX) {
@@ -273,15 +299,12 @@ bool bursar_live_put(const void *p, struct bursar_record record) {
 bool bursar_live_take(const void *p, struct bursar_record *out) {
   if (!aligned(p))
     return odd_take((uintptr_t)p, out);
-  uint32_t *cell = bursar_live_cell(p);
-  if (!cell)
+  uint32_t *leaf = bursar_live_leaf((uintptr_t)p);
+  if (!leaf)
     return false;
-  uint32_t low = __atomic_load_n(cell, __ATOMIC_RELAXED);
-  if (low) {
-    *out = decode(cell);
-    erase(cell);
-    if ((low & BURSAR_CELL_LOW) == BURSAR_CELL_ELSEWHERE)
-      (void)odd_take((uintptr_t)p, out);
+  if (__atomic_load_n(cell_in(leaf, p), __ATOMIC_RELAXED)) {
+    *out = decode(leaf, cell_index(p));
+    erase(cell_in(leaf, p));
     return true;
   }
   struct large *large = large_find(p);
@@ -393,7 +416,7 @@ static void renumber_leaf(uint32_t *leaf, const uint32_t *numbers, uint32_t coun
   for (uint32_t i = 0; (i = skip_empty(leaf, touched, i)) < BURSAR_LEAF_CELLS; i++) {
     if (!__atomic_load_n(&leaf[i], __ATOMIC_RELAXED))
       continue;
-    uint64_t size = decode(leaf + i).size;
+    uint64_t size = decode(leaf, i).size;
     renumber(&leaf[i], numbers, count);
     i += size > 16 ? (uint32_t)((size + 15) / 16 - 1) : 0;
   }
@@ -427,9 +450,11 @@ static void rescope_leaf(uint32_t *leaf, const uint16_t *scopes, uint32_t count)
   for (uint32_t i = 0; (i = skip_empty(leaf, touched, i)) < BURSAR_LEAF_CELLS; i++) {
     if (!leaf[i])
       continue;
-    struct bursar_record record = decode(leaf + i);
-    if (record.scope && record.scope < count && scopes[record.scope])
-      leaf[i + 1] = (leaf[i + 1] & ((1u << SCOPE_SHIFT) - 1)) | (uint32_t)scopes[record.scope] << SCOPE_SHIFT;
+    struct bursar_record record = decode(leaf, i);
+    if (record.scope && record.scope < count && scopes[record.scope]) {
+      uint32_t *at = record.size > 16 ? &leaf[i + 1] : &tiny_of(leaf)[i];
+      *at = (*at & ((1u << SCOPE_SHIFT) - 1)) | (uint32_t)scopes[record.scope] << SCOPE_SHIFT;
+    }
     i += record.size > 16 ? (uint32_t)((record.size + 15) / 16 - 1) : 0;
   }
 }
@@ -457,9 +482,8 @@ void bursar_live_each(void (*visit)(const void *p, struct bursar_record record, 
     for (uint32_t i = 0; i < BURSAR_LEAF_CELLS; i++) {
       if (!leaf[i])
         continue;
-      struct bursar_record record = decode(leaf + i);
-      if ((leaf[i] & BURSAR_CELL_LOW) != BURSAR_CELL_ELSEWHERE)
-        visit((const void *)(first + ((uintptr_t)i << 4)), record, context);
+      struct bursar_record record = decode(leaf, i);
+      visit((const void *)(first + ((uintptr_t)i << 4)), record, context);
       i += record.size > 16 ? (uint32_t)((record.size + 15) / 16 - 1) : 0;
     }
     for (uint32_t i = 0; i < LARGE_RECORDS; i++)

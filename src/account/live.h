@@ -8,7 +8,7 @@
  *     cell(p)      number << 6 | size                                                     0 to 16 bytes (number is never 0 here)
  *
  * A block that a scope is charged for is BIG | SCOPED, and has its scope beside the size: scope << 16 | size << 6 | 62, which
- * no first cell looks like; one of up to 16 bytes has no room for that, is marked ELSEWHERE, and is kept in the hash.
+ * no first cell looks like; one of up to 16 bytes has no room for that, is marked TINY, and has both in a second table of cells.
  *
  * Larger blocks: 16 bytes for each 512.  A block of more than 496 bytes covers an address that is a multiple of 512, and no
  * other block covers that: its first such address names its record.  (In the cells above they would touch a page of the
@@ -32,7 +32,7 @@
 #define BURSAR_CELL_BIG 32u
 #define BURSAR_CELL_WATCHED 1u /* with BIG: somebody wants to hear of its end */
 #define BURSAR_CELL_SCOPED 2u  /* with BIG */
-#define BURSAR_CELL_ELSEWHERE 31u
+#define BURSAR_CELL_TINY 31u
 #define BURSAR_SCOPE_SLOTS (1u << 16)
 
 #define BURSAR_LEAF_SHIFT 24

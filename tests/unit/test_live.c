@@ -235,20 +235,20 @@ static void test_second_granule(void) {
   struct bursar_record out = {.size = 0};
   char *base = (char *)0x330000000000;
   for (unsigned k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-    bool good = bursar_live_put(base, (struct bursar_record){sizes[k], 9, false, 0, 0, 0}) &&
+    bool good = bursar_live_put(base, (struct bursar_record){.size = sizes[k], .number = 9}) &&
                 bursar_live_take(base, &out);
     for (unsigned i = 0; i < 4; i++)
       good = good && !bursar_live_holds(base + 16 * i);
     OK(good && out.size == sizes[k] && out.number == 9, "%llu bytes leave nothing behind",
        (unsigned long long)sizes[k]);
   }
-  OK(bursar_live_put(base, (struct bursar_record){32, 3, false, 0, 0, 0}) &&
-         bursar_live_put(base + 32, (struct bursar_record){16, 4, false, 0, 0, 0}) &&
-         bursar_live_put(base + 48, (struct bursar_record){16, 5, false, 0, 0, 0}),
+  OK(bursar_live_put(base, (struct bursar_record){.size = 32, .number = 3}) &&
+         bursar_live_put(base + 32, (struct bursar_record){.size = 16, .number = 4}) &&
+         bursar_live_put(base + 48, (struct bursar_record){.size = 16, .number = 5}),
      "three neighbours");
   OK(bursar_live_take(base + 32, &out) && out.number == 4 && bursar_live_take(base, &out) && out.size == 32 &&
-         bursar_live_put(base, (struct bursar_record){16, 6, false, 0, 0, 0}) &&
-         bursar_live_put(base + 16, (struct bursar_record){32, 7, false, 0, 0, 0}) &&
+         bursar_live_put(base, (struct bursar_record){.size = 16, .number = 6}) &&
+         bursar_live_put(base + 16, (struct bursar_record){.size = 32, .number = 7}) &&
          bursar_live_take(base + 48, &out) && out.number == 5 && bursar_live_take(base + 16, &out) && out.size == 32 &&
          bursar_live_take(base, &out) && out.number == 6,
      "each is what was put there");
@@ -257,7 +257,7 @@ static void test_second_granule(void) {
 static void test_drop(void) {
   struct bursar_record out;
   for (unsigned i = 0; i < 100; i++)
-    (void)!bursar_live_put((char *)0x350000000000 + i * 24, (struct bursar_record){20, 5, false, 0, 0, 0});
+    (void)!bursar_live_put((char *)0x350000000000 + i * 24, (struct bursar_record){.size = 20, .number = 5});
   bursar_live_drop();
   unsigned held = 0;
   for (unsigned i = 0; i < 100; i++)
@@ -265,7 +265,7 @@ static void test_drop(void) {
             bursar_live_take((char *)0x350000000000 + i * 24, &out);
   EQ(held, 0);
   OK(each_agrees(), "a dropped table is empty");
-  OK(bursar_live_put((char *)0x350000000018, (struct bursar_record){20, 5, false, 0, 0, 0}) &&
+  OK(bursar_live_put((char *)0x350000000018, (struct bursar_record){.size = 20, .number = 5}) &&
          bursar_live_take((char *)0x350000000018, &out) && out.size == 20,
      "and can be used again");
 }
@@ -278,7 +278,7 @@ static void test_odd_churn(void) {
     char *at = (char *)0x360000000008;
     if (i >= 1000)
       wrong += !bursar_live_take(at + (i - 1000) * 16, &out) || out.size != i - 1000;
-    wrong += !bursar_live_put(at + i * 16, (struct bursar_record){i, 5, false, 0, 0, 0});
+    wrong += !bursar_live_put(at + i * 16, (struct bursar_record){.size = i, .number = 5});
   }
   EQ(wrong, 0);
   bursar_live_drop();
@@ -297,7 +297,7 @@ static void *book_own(void *argument) {
     for (uintptr_t i = 0; i < 200; i++) {
       char *p = (char *)0x370000000000 + leaf * LEAF + (i * THREADS + mine) * 64 + (i % 5 ? 0 : 8);
       struct bursar_record out = {.size = 0};
-      wrong += !bursar_live_put(p, (struct bursar_record){i % 50, (uint32_t)(mine * 1000 + i + 1), false, 0, 0, 0});
+      wrong += !bursar_live_put(p, (struct bursar_record){.size = i % 50, .number = (uint32_t)(mine * 1000 + i + 1)});
       if (i % 3 == 0)
         wrong += !bursar_live_take(p, &out) || out.number != mine * 1000 + i + 1 || out.size != i % 50;
     }
