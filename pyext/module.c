@@ -164,6 +164,19 @@ static void before_fork(void) {
 }
 static void after_fork_in_parent(void) { bursar_anywhere_inside = inside_before_fork; }
 
+/* A ledger for a child: beside its parent's; where BURSAR asked for books, in the default place as that one. */
+static int child_ledger(char *path, size_t room, struct bursar_error *error) {
+  struct bursar_place place;
+  if (process.boot.path[0])
+    return bursar_boot_child(process.boot.path, path, room, error);
+  int status = bursar_place_create(NULL, false, "python", &place, error);
+  if (status != 0)
+    return status;
+  snprintf(path, room, "%s", place.path);
+  bursar_place_close(&place);
+  return 0;
+}
+
 /* A forked child: its parent's ledger is none of its business.  C code may fork without the GIL, or once the interpreter has
  * ended: nothing of Python's is touched then, and the child keeps no books. */
 static void after_fork_in_child(void) {
@@ -180,7 +193,7 @@ static void after_fork_in_child(void) {
   if (was && process.follow && bursar_holds_main_gil()) {
     struct bursar_error error = {0};
     char path[sizeof process.path];
-    if (bursar_boot_child(process.boot.path, path, sizeof path, &error) != 0 ||
+    if (child_ledger(path, sizeof path, &error) != 0 ||
         open_books(path, &process.boot, BURSAR_PHASE_MAIN, parent, &error) != 0) {
       remove_hooks();
       say(error.text);
@@ -468,8 +481,7 @@ static PyObject *bursar_switch_on(PyObject *module, PyObject *arg) {
     return PyErr_Occurred() ? NULL : PyErr_NoMemory();
   }
   remember_stderr();
-  process.follow = false;
-  process.quiet = process.under_run = true;
+  process.follow = process.quiet = process.under_run = true; /* what is executed hears BURSAR too */
   process.boot = boot;
   if (open_books(place.path, &boot, BURSAR_PHASE_STARTUP, 0, &error) != 0) {
     bursar_place_discard(&place);

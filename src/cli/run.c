@@ -45,6 +45,7 @@ struct target {
   struct bursar_program_file package; /* of the Python that will run, where that is known */
   bool elf;                           /* it is no Python's, nor a script: what it is handed may yet become one */
   bool hands_over;                    /* a Python, or a script of one, is among its arguments */
+  bool bookless;                      /* a Python that will not open any */
   char **argv;                        /* allocated; its strings are the two above and the command's own */
 };
 
@@ -253,6 +254,22 @@ static int prepare_python(const struct wish *wish, char **operands, int count, s
   return set_argv(target, head, operands, count);
 }
 
+/* `python -S` reads no start-up file, and so opens no books. */
+static bool skips_start_file(char **operands, int count) {
+  for (int i = 1; i < count && operands[i][0] == '-' && operands[i][1] && operands[i][1] != '-'; i++)
+    for (const char *option = operands[i] + 1; *option; option++) {
+      if (*option == 'S')
+        return true;
+      if (*option == 'c' || *option == 'm')
+        return false;
+      if (*option == 'W' || *option == 'X') { /* takes the rest, or the next word */
+        i += !option[1];
+        break;
+      }
+    }
+  return false;
+}
+
 static int prepare_command(const struct wish *wish, char **operands, int count, struct target *target) {
   struct bursar_program_file file;
   struct bursar_program_file python;
@@ -264,6 +281,8 @@ static int prepare_command(const struct wish *wish, char **operands, int count, 
     return bursar_cli_fail(&error);
   snprintf(target->name, sizeof target->name, "%s", file.path);
   memcpy(target->script, file.path, sizeof target->script);
+  target->bookless = kind == BURSAR_PROGRAM_PYTHON && strcmp(file.path, python.path) == 0 &&
+                     skips_start_file(operands, count);
   if (kind == BURSAR_PROGRAM_SCRIPT) {
     int status = choose_python(wish, target);
     const char *const head[] = {target->file, target->script, NULL};
@@ -286,6 +305,11 @@ static int prepare_command(const struct wish *wish, char **operands, int count, 
 static int become(struct wish *wish, struct target *target) {
   struct bursar_place ledger;
   struct bursar_error error;
+  if (target->bookless) {
+    bursar_cli_complain(0, "no books are kept: Python's option -S leaves out the start-up file that opens them");
+    execve(target->file, target->argv, environ);
+    return bursar_cli_complain(1, "cannot run %.800s: %s", target->file, strerror(errno));
+  }
   int status = bursar_place_create(wish->out, wish->force, target->name, &ledger, &error);
   if (status < 0 && !ledger.no_room)
     return bursar_cli_fail(&error);

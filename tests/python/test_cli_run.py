@@ -293,6 +293,22 @@ def test_a_python_and_its_own_options(bursar: Run, python: str, script: Path, le
     assert facts(ledger)["peak_bytes"] > 20_000_000
 
 
+@pytest.mark.parametrize("options", [("-S",), ("-IS",), ("-X", "dev", "-W", "ignore", "-bS"), ("-Xdev", "-S")])
+def test_a_python_that_reads_no_start_up_file(
+    bursar: Run, python: str, options: tuple[str, ...], ledger: Path
+) -> None:
+    done = bursar("run", "-o", ledger, "--", python, *options, "-c", "print('it runs')", "-S")
+    said = "bursar: no books are kept: Python's option -S leaves out the start-up file that opens them\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "it runs\n", said)
+    assert not ledger.exists()
+
+
+@pytest.mark.parametrize("options", [("-XS",), ("-W", "ignore::SyntaxWarning"), ("-c", "pass", "-S"), ("-", "-S")])
+def test_options_that_only_look_like_it(bursar: Run, python: str, options: tuple[str, ...], ledger: Path) -> None:
+    done = bursar("run", "-o", ledger, "--", python, *options, *(() if "-c" in options else ("-c", "pass")))
+    assert (done.returncode, ledger.exists(), "no books" in done.stderr) == (0, True, False)
+
+
 def test_a_python_without_bursar_as_the_command(complains: Complains, other: Path, script: Path) -> None:
     assert "has no bursar" in complains(1, "run", "--", other, script)
 

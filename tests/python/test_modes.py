@@ -451,3 +451,28 @@ def test_a_program_with_more_rights_is_left_alone(python: str, ledgers: Path, tm
         if same.stdout == "True\n":
             pytest.skip("this file system ignores set-group-ID")
     assert modes == {0o755: "sample", 0o2755: "off"}
+
+
+def test_the_switch_is_heard_in_forked_children(execute: Run, python: str, facts: Facts, ledgers: Path) -> None:
+    """Where a server forks its workers, they are what is asked about. Grandchildren too, and what is forked in C."""
+    text = (
+        "import os, subprocess\n"
+        "def work(size, then):\n"
+        "    kept = [bytes(size) for _ in range(100)]\n"
+        "    if (pid := os.fork()) == 0:\n"
+        "        then(); os._exit(0)\n"
+        "    assert os.waitpid(pid, 0)[1] == 0\n"
+        "work(10_000, lambda: work(20_000, lambda: work(40_000, lambda: None)))\n"
+        "subprocess.run(['true'], preexec_fn=lambda: None, check=True)\n"
+        "print(os.getpid())\n"
+    )
+    for mode in ("exact", "sample", "count"):
+        folder = ledgers.with_name(mode)
+        done = execute(python, "-c", text, env={"BURSAR": mode, "BURSAR_DIR": str(folder)})
+        assert (done.returncode, done.stderr) == (0, "")
+        books = {read["pid"]: read for read in map(facts, folder.iterdir())}
+        assert len(books) == 5 and {read["mode"] for read in books.values()} == {mode}
+        assert books[int(done.stdout)]["state"] == "ended"
+        grown = sorted(read["peak_bytes"] for read in books.values())
+        if mode == "exact":  # a child's books begin with it
+            assert grown[-1] > 4_000_000 > grown[-2] > 2_000_000, grown
