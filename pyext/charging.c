@@ -159,6 +159,8 @@ void bursar_charging_map_ends(struct bursar_piece piece, bool gil) {
 }
 
 void bursar_charging_expect(void) {
+  if (!bursar_charges_leaves) /* nobody is charged: sizes are not known */
+    return;
   __atomic_store_n(&bursar_charging_on, true, __ATOMIC_RELEASE);
   bursar_modes_expect_scopes();
 }

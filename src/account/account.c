@@ -131,7 +131,7 @@ static void set_limits(void) {
 static int start_mode(const struct bursar_settings *settings, struct bursar_error *error) {
   if (bursar_account.mode == BURSAR_MODE_EXACT)
     return 0;
-  if (!settings->sizes)
+  if (!settings->sizes || !bursar_charges_start())
     bursar_scopes_stop();
   int status = bursar_lanes_open(&bursar_account.writer, error);
   if (status == 0 && bursar_account.mode == BURSAR_MODE_COUNT)

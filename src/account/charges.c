@@ -8,12 +8,19 @@
 #define PART_BYTES ((size_t)BURSAR_CHARGES_CELLS * sizeof(uint16_t))
 #define LEAF_BYTES (2 * PART_BYTES)
 #define LEAVES_MAX 4096u /* a TiB of heap */
+#define TOP_BYTES (sizeof(uint16_t *) << (47 - BURSAR_CHARGES_LEAF))
 
-uint16_t *bursar_charges_leaves[1u << (47 - BURSAR_CHARGES_LEAF)];
+uint16_t **bursar_charges_leaves;
 struct bursar_charges_here bursar_charges_here;
 
 static uint16_t *known[LEAVES_MAX]; /* leaves, so that they can be walked */
 static uint32_t known_count;
+
+bool bursar_charges_start(void) {
+  if (!bursar_charges_leaves)
+    bursar_charges_leaves = bursar_prim_reserve(TOP_BYTES, true);
+  return bursar_charges_leaves != NULL;
+}
 
 void bursar_charges_are_here(const void *thread, uint64_t context_ver, uint32_t slot) {
   bursar_charges_here = (struct bursar_charges_here){.thread = thread,
@@ -129,7 +136,7 @@ static void clear(uint16_t *from, uint16_t *to) {
 
 void bursar_charges_discard(const void *p, size_t bytes) {
   uintptr_t leaf_bytes = (uintptr_t)1 << BURSAR_CHARGES_LEAF, end = (uintptr_t)p + bytes, next;
-  for (uintptr_t at = (uintptr_t)p; at < end; at = next) {
+  for (uintptr_t at = (uintptr_t)p; bursar_charges_leaves && at < end; at = next) {
     next = (at & ~(leaf_bytes - 1)) + leaf_bytes;
     uint16_t *from = bursar_charges_cell((const void *)at);
     size_t cells = ((next < end ? next : end) - at) >> 5;

@@ -27,7 +27,7 @@
 #define BURSAR_CHARGES_ODD BURSAR_CHARGES_POOL /* nobody is charged, but for the odd half perhaps */
 #define BURSAR_CHARGES_SLOTS 0x7fffu
 
-extern uint16_t *bursar_charges_leaves[1u << (47 - BURSAR_CHARGES_LEAF)];
+extern uint16_t **bursar_charges_leaves; /* NULL until bursar_charges_start, then never again */
 
 /* The thread state that was asked last, of which context, and the entry that was current there (NULL: none).  Under the main
  * GIL; whoever holds another finds another thread here. */
@@ -40,6 +40,8 @@ struct bursar_charges_here {
 extern struct bursar_charges_here bursar_charges_here;
 void bursar_charges_are_here(const void *thread, uint64_t context_ver, uint32_t slot);
 
+/* Once at least before a block is asked for or charged.  False: no address space.  Main GIL, class N. */
+bool bursar_charges_start(void) __attribute__((warn_unused_result));
 /* Forgets all, and gives the memory back; threads look again.  Class F. */
 void bursar_charges_drop(void);
 /* Nothing is in there: an arena begins or ends. */
