@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "account/account.h"
+#include "base/tell.h"
 #include "ledger/boot.h"
 #include "ledger/place.h"
 #include "native/native.h"
@@ -27,39 +28,14 @@ static struct {
   bool child; /* of the program that was run: ends without a summary, and its ledger is its own to remove */
   struct bursar_boot boot;
   char path[4096 + 64];
-  dev_t stderr_device;
-  ino_t stderr_inode;
 } process;
 
 /* --- words to the user ---------------------------------------------------------------------------------------------------- */
 
-static void remember_stderr(void) {
-  struct stat st;
-  if (fstat(2, &st) == 0) {
-    process.stderr_device = st.st_dev;
-    process.stderr_inode = st.st_ino;
-  }
-}
-
-/* A program may close stderr and get the number again for a file of its own: that is no place for our words. */
-static bool stderr_is_ours(void) {
-  struct stat st;
-  return process.stderr_inode && fstat(2, &st) == 0 && st.st_dev == process.stderr_device &&
-         st.st_ino == process.stderr_inode;
-}
-
-static void say(const char *text) {
-  char line[1100];
-  int kept = errno, length = snprintf(line, sizeof line, "bursar: %s\n", text);
-  if (length > 0 && stderr_is_ours())
-    bursar_prim_say(2, line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1);
-  errno = kept;
-}
-
 static void refuse(const struct bursar_error *error) {
   char text[1024];
   snprintf(text, sizeof text, "no books are kept: %.990s", error->text);
-  say(text);
+  bursar_tell(text);
 }
 
 /* --- opening and closing -------------------------------------------------------------------------------------------------- */
@@ -73,13 +49,13 @@ static int open_books(const char *path, pid_t parent, struct bursar_error *error
                                            .native = boot->native,
                                            .parent_pid = (uint32_t)parent};
   bool native;
-  int status = bursar_plain_open(&settings, say, &native, error);
+  int status = bursar_plain_open(&settings, bursar_tell, &native, error);
   if (status != 0)
     return status;
   process.pid = getpid();
   snprintf(process.path, sizeof process.path, "%s", path);
   if (boot->native && !native)
-    say("stacks are left out: native ones need x86-64 and glibc 2.35 or later");
+    bursar_tell("stacks are left out: native ones need x86-64 and glibc 2.35 or later");
   return 0;
 }
 
@@ -169,7 +145,7 @@ static int open_first_or_child(bool first, struct bursar_error *error) {
     if (!(boot->domains & BURSAR_DOMAINS_NATIVE))
       return bursar_error_set(error, BURSAR_FAILED, "the program has a malloc of its own: try --domains mmap");
     if (first)
-      say("the program has a malloc of its own: its blocks are not seen, what it maps is");
+      bursar_tell("the program has a malloc of its own: its blocks are not seen, what it maps is");
   }
   if (pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) != 0)
     return bursar_error_set(error, BURSAR_FAILED, "no memory for what is done at a fork");
@@ -185,7 +161,7 @@ __attribute__((constructor)) static void begin(void) {
     return;
   int kept = errno, status = bursar_boot_parse(settings, &process.boot, &error);
   bool first = process.boot.pid == getpid(), follow = process.boot.follow;
-  remember_stderr();
+  bursar_tell_remember();
   if (status == 0 && !follow && !may_start_python())
     clean_environment();
   if (status == 0 && (first || follow))
@@ -202,7 +178,7 @@ static void summarize(void) {
   struct bursar_error error = {0};
   locale_t own = newlocale(LC_ALL_MASK, "C", (locale_t)0), was = own ? uselocale(own) : (locale_t)0;
   if (bursar_summary_print(process.path, 2, &error) != 0)
-    say(error.text);
+    bursar_tell(error.text);
   if (own) {
     (void)uselocale(was);
     freelocale(own);
@@ -211,6 +187,6 @@ static void summarize(void) {
 
 __attribute__((destructor)) static void end(void) {
   bool open = process.pid == getpid() && bursar_account.active;
-  if (open && bursar_plain_close(BURSAR_STATE_ENDED) && !process.child && !process.boot.quiet && stderr_is_ours())
+  if (open && bursar_plain_close(BURSAR_STATE_ENDED) && !process.child && !process.boot.quiet && bursar_tell_may())
     summarize();
 }

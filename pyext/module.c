@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "anywhere.h"
 #include "api.h"
 #include "balance.h"
+#include "base/tell.h"
 #include "frames.h"
 #include "hooks.h"
 #include "ledger/boot.h"
@@ -38,40 +38,13 @@ static struct {
   const char *broken;
   char path[4096];
   struct bursar_boot boot;
-  dev_t stderr_device;
-  ino_t stderr_inode;
 } process;
 
 /* --- words to the user ------------------------------------------------------------------------------------------------ */
 
-static void remember_stderr(void) {
-  struct stat st;
-  process.stderr_device = 0;
-  process.stderr_inode = 0;
-  if (fstat(2, &st) == 0) {
-    process.stderr_device = st.st_dev;
-    process.stderr_inode = st.st_ino;
-  }
-}
-
-/* A program may close stderr and get the number again for a file of its own: that is no place for our words. */
-static bool stderr_is_ours(void) {
-  struct stat st;
-  return process.stderr_inode && fstat(2, &st) == 0 && st.st_dev == process.stderr_device &&
-         st.st_ino == process.stderr_inode;
-}
-
-static void say(const char *text) {
-  char line[1100];
-  int kept = errno, length = snprintf(line, sizeof line, "bursar: %s\n", text);
-  if (length > 0 && stderr_is_ours())
-    bursar_prim_say(2, line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1);
-  errno = kept;
-}
-
 static void warn(const char *text) {
   process.broken = text;
-  say(text);
+  bursar_tell(text);
 }
 
 /* --- opening and closing ----------------------------------------------------------------------------------------------- */
@@ -106,7 +79,7 @@ static bool follow_native(void) {
   bursar_native_books_reach();
   if (bursar_native_books_there() && bursar_weave_start())
     return true;
-  say("native frames are left out of stacks: that needs x86-64 and glibc 2.35 or later");
+  bursar_tell("native frames are left out of stacks: that needs x86-64 and glibc 2.35 or later");
   return false;
 }
 
@@ -196,7 +169,7 @@ static void after_fork_in_child(void) {
     if (child_ledger(path, sizeof path, &error) != 0 ||
         open_books(path, &process.boot, BURSAR_PHASE_MAIN, parent, &error) != 0) {
       remove_hooks();
-      say(error.text);
+      bursar_tell(error.text);
     }
   } else {
     remove_hooks();
@@ -249,8 +222,8 @@ static void end(void) {
     return;
   close_books(BURSAR_STATE_ENDED);
   struct bursar_error error = {0};
-  if (!process.quiet && stderr_is_ours() && bursar_summary_print(process.path, 2, &error) != 0)
-    say(error.text);
+  if (!process.quiet && bursar_tell_may() && bursar_summary_print(process.path, 2, &error) != 0)
+    bursar_tell(error.text);
 }
 
 /* The program's exit, after all other exit handlers: ours was registered first. */
@@ -312,7 +285,7 @@ static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs
       PyErr_NoMemory();
     goto out;
   }
-  remember_stderr();
+  bursar_tell_remember();
   if (boot.domains & BURSAR_DOMAINS_NATIVE || boot.native)
     bursar_native_books_claim();
   if (boot.domains & BURSAR_DOMAINS_NATIVE)
@@ -434,7 +407,7 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
     Py_RETURN_NONE;
   if (register_handlers() != 0 || register_finish(module) != 0)
     return PyErr_Occurred() ? NULL : PyErr_NoMemory();
-  remember_stderr();
+  bursar_tell_remember();
   process.follow = process.boot.follow;
   process.quiet = process.boot.quiet || process.boot.pid != getpid();
   process.under_run = true;
@@ -455,7 +428,7 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
   if (status != 0)
     return raise_error(&error);
   if (!BURSAR_KNOWS_FRAMES)
-    say("this Python is newer than this bursar: it counts, but knows no stacks");
+    bursar_tell("this Python is newer than this bursar: it counts, but knows no stacks");
   Py_RETURN_NONE;
 }
 
@@ -480,7 +453,7 @@ static PyObject *bursar_switch_on(PyObject *module, PyObject *arg) {
     bursar_place_discard(&place);
     return PyErr_Occurred() ? NULL : PyErr_NoMemory();
   }
-  remember_stderr();
+  bursar_tell_remember();
   process.follow = process.quiet = process.under_run = true; /* what is executed hears BURSAR too */
   process.boot = boot;
   if (open_books(place.path, &boot, BURSAR_PHASE_STARTUP, 0, &error) != 0) {
