@@ -1,5 +1,6 @@
 #include "ledger_build.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -7,8 +8,10 @@
 
 #define EXTENT BURSAR_EXTENT_MIN
 
+/* By doubling: a sanitizer copies each time.  Arrays grow by an item or a string at a time. */
 static void *grow(void *array, size_t bytes) {
-  void *grown = realloc(array, bytes);
+  size_t room = malloc_usable_size(array), more = bytes > 2 * room ? bytes : 2 * room;
+  void *grown = bytes <= room ? array : realloc(array, more);
   if (!grown)
     abort();
   return grown;
