@@ -73,7 +73,9 @@ static ssize_t read_at(int fd, void *into, size_t bytes, uint64_t offset) {
 
 static int read_head(struct opening *o) {
   unsigned char pages[HEAD_BYTES];
+  struct stat st; /* after the head: what that tells of was there before it was told */
   ssize_t got = read_at(o->fd, pages, sizeof pages, 0);
+  o->file_bytes = fstat(o->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
   if (got < 0)
     return bursar_error_set(o->error, BURSAR_FAILED, "cannot read %s: %s", o->name, strerror((int)-got));
   if (got < (ssize_t)sizeof pages) {
@@ -730,13 +732,8 @@ int bursar_reader_open_fd(int fd, const char *name, struct bursar_reader **out, 
     status = bursar_error_set(error, BURSAR_FAILED, "not enough memory to read %s", name);
     goto out;
   }
-  *o = (struct opening){.fd = fd,
-                        .name = name,
-                        .file_bytes = (uint64_t)st.st_size,
-                        .device = st.st_dev,
-                        .inode = st.st_ino,
-                        .reader = reader,
-                        .error = error};
+  *o = (struct opening){
+      .fd = fd, .name = name, .device = st.st_dev, .inode = st.st_ino, .reader = reader, .error = error};
   status = read_all(o);
   if (status == 0)
     status = check_all(o);
