@@ -107,9 +107,10 @@ static void after_fork_in_child(void) {
 
 /* Takes our library out; the program's own, and what others put in front, stay. */
 static void clean_environment(void) {
-  const char *all = getenv("LD_PRELOAD"), *ours = process.boot.preload;
+  const char *ours = process.boot.preload;
   size_t bytes = strlen(ours);
   (void)unsetenv("BURSAR_RUN");
+  const char *all = getenv("LD_PRELOAD");
   for (const char *at = all; at && *at && bytes; at += strcspn(at, ": "), at += *at != 0) {
     if (strncmp(at, ours, bytes) != 0 || (at[bytes] && !strchr(": ", at[bytes])))
       continue;
@@ -117,7 +118,8 @@ static void clean_environment(void) {
     char *rest = strdup(all);
     if (!rest)
       return;
-    strcpy(rest + before, at + bytes + (at[bytes] != 0));
+    size_t behind = before + bytes + (at[bytes] != 0);
+    memmove(rest + before, rest + behind, strlen(rest + behind) + 1);
     while (before && !rest[before] && strchr(": ", rest[before - 1]))
       rest[--before] = 0;
     (void)(rest[0] ? setenv("LD_PRELOAD", rest, 1) : unsetenv("LD_PRELOAD"));

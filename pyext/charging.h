@@ -25,8 +25,8 @@ extern bool bursar_charging_on; /* a scope was entered in one of these modes; ne
 
 static inline __attribute__((always_inline)) size_t bursar_pool_size(const void *p) {
   uint32_t size_class;
-  memcpy(&size_class, (const char *)((uintptr_t)p & ~(BURSAR_POOL_BYTES - 1)) + BURSAR_POOL_CLASS_AT,
-         sizeof size_class);
+  uintptr_t pool = (uintptr_t)p & ~(BURSAR_POOL_BYTES - 1);
+  memcpy(&size_class, (const void *)(pool + BURSAR_POOL_CLASS_AT), sizeof size_class);
   return ((size_t)size_class + 1) << 4;
 }
 

@@ -137,7 +137,7 @@ static INLINE void *hooked_calloc(size_t count, size_t size, unsigned domain, bo
 static INLINE void *hooked_realloc(void *p, size_t size, unsigned domain, bool scoped) {
   size_t old = usable_of(p);
   struct bursar_charged charged = {0};
-  if (scoped)
+  if (scoped && p)
     charged = bursar_charging_lift_gil(p);
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;

@@ -88,7 +88,7 @@ static bool grow(void) {
     return false;
   entries = bigger;
   entries_size = size;
-  for (uint32_t i = 0; i < old_size; i++)
+  for (uint32_t i = 0; old && i < old_size; i++)
     if (old[i].p)
       *find(old[i].p) = old[i];
   if (old)

@@ -48,7 +48,7 @@ static void read_bits(const struct bursar_peek *peek, struct bursar_regions_one 
 }
 
 static void read_all_bits(struct bursar_look *look, uint64_t *bits) {
-  uint64_t *end = bits + BITS_BYTES / sizeof *bits;
+  uint64_t *end = bits + BITS_BYTES / 8u;
   for (size_t i = 0; i < look->regions.count; i++) {
     struct bursar_regions_one *region = &look->regions.at[i];
     uint64_t words = ((region->to - region->from) / PAGE + 63) / 64;

@@ -87,11 +87,13 @@ static bool parse_head(struct parser *parser, const char *line) {
   struct bursar_smaps_map map = {.name = parser->name};
   const char *at = line;
   map.from = take_hex(&at);
-  if (at == line || *at++ != '-')
+  if (at == line || *at != '-')
     return false;
+  at++;
   map.to = take_hex(&at);
-  if (*at++ != ' ' || strlen(at) < 5 || map.to < map.from)
+  if (*at != ' ' || strlen(at) < 6 || map.to < map.from)
     return false;
+  at++;
   map.readable = at[0] == 'r';
   map.writable = at[1] == 'w';
   map.executable = at[2] == 'x';

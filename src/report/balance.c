@@ -277,6 +277,8 @@ static uint64_t settle(struct bursar_balance *balance) {
     for (uint32_t i = 0; i < balance->line_count; i++)
       if (balance->lines[i].bytes != UNKNOWN && (!largest || balance->lines[i].bytes > largest->bytes))
         largest = &balance->lines[i];
+    if (!largest)
+      break;
     uint64_t cut = least(sum - balance->rss, largest->bytes);
     largest->bytes -= cut;
     sum -= cut;

@@ -231,7 +231,7 @@ static bool make_nodes(struct resolving *r) {
   for (uint32_t i = 0; i < model->node_count; i++)
     total += model->nodes[i].native ? place_of(r, &model->nodes[i])->count : 1;
   struct bursar_model_node *nodes = total < UINT32_MAX / 4 ? calloc(total + 1, sizeof *nodes) : NULL;
-  uint32_t *moved = calloc(model->node_count, sizeof *moved), next = 0;
+  uint32_t *moved = calloc(model->node_count + 1, sizeof *moved), next = 0;
   if (!nodes || !moved) {
     free(nodes);
     free(moved);
