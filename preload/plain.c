@@ -4,7 +4,9 @@
  * unless children are followed, or the program embeds Python.  Where Python turns up in the process, and its extension keeps
  * books, these end (bursar_native_table.leave).  Whatever goes wrong is one line on stderr, and the program goes on. */
 #include <dlfcn.h>
+#include <elf.h>
 #include <errno.h>
+#include <link.h>
 #include <locale.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -131,12 +133,15 @@ static void clean_environment(void) {
 /* A program that embeds Python: its start-up file looks for the settings. */
 static bool may_start_python(void) { return dlsym(RTLD_DEFAULT, "Py_InitializeFromConfig") != NULL; }
 
-/* A malloc that is linked into the program is what everybody calls, and not ours. */
+/* A malloc that is linked into the program is what everybody calls, and not ours.  But where a program of fixed addresses takes
+ * the address of malloc, that is for everybody a stub in the program, which leads to ours: a symbol that it does not define. */
 static bool has_own_malloc(void) {
   Dl_info used, ours;
+  const ElfW(Sym) *symbol = NULL;
   void *malloc_used = dlsym(RTLD_DEFAULT, "malloc");
-  return malloc_used && dladdr(malloc_used, &used) && dladdr(&bursar_native_table, &ours) &&
-         used.dli_fbase != ours.dli_fbase;
+  return malloc_used && dladdr1(malloc_used, &used, (void **)(void *)&symbol, RTLD_DL_SYMENT) &&
+         dladdr(&bursar_native_table, &ours) && used.dli_fbase != ours.dli_fbase &&
+         !(symbol && symbol->st_shndx == SHN_UNDEF);
 }
 
 /* Not the first program of this process, or not its first process: a ledger of its own. */

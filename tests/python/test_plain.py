@@ -400,6 +400,16 @@ def test_a_malloc_of_its_own(keep: Keep, build: Build, bursar: Run) -> None:
     assert books.facts["live_bytes"] == 40960 == books.total("live_bytes", "mmap")
 
 
+def test_a_program_of_fixed_addresses(keep: Keep, build: Build) -> None:
+    """Where it takes malloc's address that is a stub of its own, which is no malloc of its own."""
+    text = (
+        "#include <stdlib.h>\nvoid *(*volatile take)(size_t);\nvoid *volatile kept;\n"
+        "int main(void) { take = malloc; kept = take(40960); return 0; }\n"
+    )
+    books = keep(program=build(text, "-no-pie", "-fno-pie"))
+    assert books.total("live_bytes") == 40960, books.done.stderr
+
+
 def test_where_others_preload_too(execute: Run, keep: Keep, tmp_path: Path, build: Build) -> None:
     """Ours is taken out wherever it stands by now."""
     empty = tmp_path / "libempty.so"
