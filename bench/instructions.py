@@ -57,9 +57,9 @@ DEEP = 2375 if sys.version_info < (3, 11) else 1750
 SCOPED_MORE = {"exact": 80, "sample": 115, "count": 100}
 BOUNDS: dict[str, dict[str, float]] = {
     "exact": {"pair": 185, "deep": DEEP, "keep": 140, "moved": 255, "lines": 425, "calls": 195},
-    # Most of it is the same whatever the stack: what samples cost, one in two thousand events, is 2 to 8 of these. And 14
-    # are the call of the allocator itself, which an interpreter built with profiles (a distribution's) has inlined where
-    # no hook is: there sample measures 64, 67, 91, 128 and 65, count 104, 117 and 204.
+    # Most of it is the same whatever the stack: what samples cost, one in two thousand events, is 2 to 8 of these.
+    # And 14 are the call of the allocator itself, which an interpreter built with profiles (a distribution's) has
+    # inlined where no hook is: there sample measures 64, 67, 91, 128 and 65, count 104, 117 and 204.
     "sample": {"pair": 70, "deep": 72, "keep": 57, "moved": 96, "lines": 136, "calls": 70},
     "count": {"pair": 108, "deep": 108, "keep": 104, "moved": 122, "lines": 212, "calls": 108},
 }
