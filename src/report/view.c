@@ -278,8 +278,7 @@ static void warn_of_gaps(const struct bursar_view *view) {
     warn(view, text);
   }
   if (model->deep_stacks) {
-    snprintf(text, sizeof text, "%llu stacks were deeper than is kept, and are cut",
-             (unsigned long long)model->deep_stacks);
+    snprintf(text, sizeof text, "stacks deeper than is kept are cut: %llu", (unsigned long long)model->deep_stacks);
     warn(view, text);
   }
   if (model->folded_scopes) {
