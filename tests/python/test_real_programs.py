@@ -20,6 +20,9 @@ from multiprocessing import shared_memory
 
 ONE = b"x"
 
+def say(*words):  # at once: a child that is forked meanwhile says again what waits in a buffer
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
 def work(n):
     held = ONE * 1_000_000  # @work
     return len(held) + n
@@ -35,8 +38,8 @@ def fill(name, start, queue, barrier):
 def main():
     context = multiprocessing.get_context(sys.argv[1])
     with context.Pool(3, maxtasksperchild=8) as pool:
-        print(pool.map(work, range(20), chunksize=1))
-        print(sorted(pool.imap_unordered(work, range(20))))
+        say(pool.map(work, range(20), chunksize=1))
+        say(sorted(pool.imap_unordered(work, range(20))))
         pool.close()
         pool.join()
     block = shared_memory.SharedMemory(create=True, size=3000)
@@ -44,20 +47,20 @@ def main():
     processes = [context.Process(target=fill, args=(block.name, 1000 * i, queue, barrier)) for i in range(3)]
     for process in processes:
         process.start()
-    print(sorted(queue.get() for _ in processes))
+    say(sorted(queue.get() for _ in processes))
     for process in processes:
         process.join()
-    print([process.exitcode for process in processes], sum(block.buf[:3000]))
+    say([process.exitcode for process in processes], sum(block.buf[:3000]))
     block.close()
     block.unlink()
     with context.Manager() as manager:
         shared = manager.dict()
         shared.update(a=1, b=work(2))
-        print(dict(shared))
+        say(dict(shared))
         process = context.Process(target=shared.update, args=({"c": 3},))
         process.start()
         process.join()
-        print(dict(shared))
+        say(dict(shared))
 
 if __name__ == "__main__":
     main()
@@ -83,11 +86,14 @@ def test_multiprocessing(under: Under, method: str, mode: str) -> None:
 FUTURES = """\
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-import multiprocessing, sys
+import multiprocessing, os, sys
 
 ONE = b"x"
 met = threading.Barrier(4)
 ready = []
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
 def begin(word):
     ready.append(word)
@@ -105,13 +111,13 @@ def fail(n):
 
 if __name__ == "__main__":
     with ThreadPoolExecutor(4, initializer=begin, initargs=("thread",)) as pool:
-        print(list(pool.map(meet, range(8))))
-        print(pool.submit(fail, 3).exception())
+        say(list(pool.map(meet, range(8))))
+        say(pool.submit(fail, 3).exception())
     context = multiprocessing.get_context(sys.argv[1])
     with ProcessPoolExecutor(2, mp_context=context, initializer=begin, initargs=("process",)) as pool:
-        print(list(pool.map(work, range(12))))
-        print(sorted(done.result() for done in as_completed([pool.submit(work, n) for n in range(8)])))
-        print(repr(pool.submit(fail, 3).exception()))
+        say(list(pool.map(work, range(12))))
+        say(sorted(done.result() for done in as_completed([pool.submit(work, n) for n in range(8)])))
+        say(repr(pool.submit(fail, 3).exception()))
 """
 
 
