@@ -4,13 +4,19 @@ bursar, and each of its processes has books of what it allocated."""
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from families import MODES, Under, line_in, own_words, under
 from running import Facts, Run
 
 __all__ = ["under"]
-pytestmark = pytest.mark.core
+
+
+def core(*values: str) -> Any:
+    """Of a test's parameters: on every Python. Where a process starts another Python anew, that takes its time."""
+    return pytest.param(*values, marks=pytest.mark.core)
+
 
 HERE = Path(__file__).parent
 
@@ -69,7 +75,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     ("method", "mode"),
-    [("fork", "exact"), ("fork", "sample"), ("fork", "count"), ("spawn", "exact"), ("forkserver", "exact")],
+    [*(core("fork", mode) for mode in ("exact", "sample", "count")), ("spawn", "exact"), ("forkserver", "exact")],
 )
 def test_multiprocessing(under: Under, method: str, mode: str) -> None:
     family = under(MULTIPROCESSING, mode, method)
@@ -123,7 +129,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     ("method", "mode"),
-    [("fork", "exact"), ("fork", "sample"), ("fork", "count"), ("spawn", "exact")],
+    [core("fork", "exact"), ("fork", "sample"), ("fork", "count"), ("spawn", "exact")],
 )
 def test_concurrent_futures(under: Under, method: str, mode: str) -> None:
     family = under(FUTURES, mode, method)
@@ -191,7 +197,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [core("exact"), "native", "sample", "count"])
 def test_asyncio(under: Under, mode: str) -> None:
     family = under(ASYNCIO, mode)
     assert len(family.children) == 3
@@ -233,6 +239,7 @@ def host(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(("mode", "threaded"), [*((mode, "0") for mode in MODES), ("exact", "1")])
 def test_a_program_that_embeds_python(
     execute: Run, bursar: Run, python: str, host: Path, facts: Facts, ledger: Path, mode: str, threaded: str
@@ -255,6 +262,7 @@ def test_a_program_that_embeds_python(
             assert sum(s["allocations"] for s in books["sites"] if line_in(s) == ("<string>", 5)) >= 5
 
 
+@pytest.mark.core
 def test_embedded_interpreters_under_the_switch(
     execute: Run, python: str, host: Path, environment: dict[str, str], facts: Facts
 ) -> None:
@@ -287,6 +295,7 @@ print(fork(ctypes.PyDLL(None)), fork(ctypes.CDLL(None)))
 """
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("mode", ["exact", "sample", "count"])
 def test_c_code_that_forks(under: Under, mode: str) -> None:
     """With the GIL, and without: then nothing of Python's may be touched, and the child keeps no books."""
