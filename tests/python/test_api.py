@@ -138,7 +138,7 @@ def test_stopped_books_may_be_replaced_at_once(
 ) -> None:
     program(
         HEAD + "for size in (1, 2, 3):\n"
-        "    bursar.start(output=sys.argv[1], force=True)\n"
+        "    bursar.start('exact', output=sys.argv[1], force=True)\n"
         "    kept = bytearray(size << 20)\n"
         "    try: bursar.start(output=sys.argv[1] + '.2', force=True)\n"
         "    except RuntimeError: pass\n"
