@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import models_page
+
 MIB = 1 << 20
 GOALS = {
     "json": 1.2,
@@ -20,11 +22,14 @@ WAYS = {  # tool: CPU time at most, added memory at most
     "ours-sample": (1.03, 8 * MIB),
     "ours-count": (1.05, 2 * MIB),
 }
+WIPED = {"json": 1.12, "threads": 1.12, "numpy": 1.04, "pandas": 1.04}  # all of it wiped, mode sample on
 ALL_MORE = 0.05  # of all domains, on the goals above
 STACKS = (*ALLOCATION, "sklearn", "native", "torch")  # with native stacks: a share of what memray adds
 STACKS_SHARE = 3
 READ_GOAL_NS = 2000
 BALANCE_GOAL_MS = 50
+VAULT_GOALS_NS = {"take and return": 1000, "open and close": 6000}
+SCAN_GOAL_GB_S = 2
 UNEXPLAINED_GOAL = 0.02
 CAPTURE_GOAL = 8 * MIB
 REPORT_GOAL_S = 1.0
@@ -139,7 +144,7 @@ def goals(result: Facts) -> list[str]:
     got += "".join(f"; realloc {off[case]:+g}, within malloc's own ±{error}" for case, error in known.items() if off)
     met = None if worst is None else worst == 0 and all(abs(off[case]) <= error for case, error in known.items())
     lines.append(goal("off: added per allocation and free", "0 instructions", got, met))
-    return lines + goals_of_ways(result) + goals_of_balances(result)
+    return lines + goals_of_ways(result) + goals_of_balances(result) + goals_of_secrets(result)
 
 
 def cell_of(result: Facts, workload: str, tool: str) -> Facts:
@@ -166,6 +171,8 @@ def goals_of_ways(result: Facts) -> list[str]:
     for workload, limit in GOALS.items():
         more = limit + ALL_MORE
         lines.append(cpu_goal(result, workload, "ours-all", more, f"≤ {more:g}×"))
+    for workload, limit in WIPED.items():
+        lines.append(cpu_goal(result, workload, "ours-wipe", limit, f"≤ {limit:g}×"))
     for workload in STACKS:
         peer = cell_of(result, workload, "memray-stacks").get("median")
         if peer is None:
@@ -176,6 +183,23 @@ def goals_of_ways(result: Facts) -> list[str]:
         share = 1 + max(0.0, peer - 1) / STACKS_SHARE
         wanted = f"≤ {share:.2f}×: a third of memray's overhead at {peer:.2f}×"
         lines.append(cpu_goal(result, workload, "ours-stacks", share, wanted))
+    return lines
+
+
+def goals_of_secrets(result: Facts) -> list[str]:
+    lines = []
+    took = (result.get("vault") or {}).get("ns") or {}
+    pages = (result.get("vault") or {}).get("pages", "")
+    for what, most in VAULT_GOALS_NS.items():
+        got = took.get(what)
+        met = None if got is None else got <= most
+        shown = "–" if got is None else f"{got / 1000:.2f} µs"
+        lines.append(goal(f"a secret in the vault ({pages}): {what}", f"≤ {most / 1000:g} µs", shown, met))
+    for kind, figures in (result.get("scan") or {}).items():
+        if kind != "failure":
+            got = figures["within_gb_s"]
+            what = f"scan from within, of {kind}"
+            lines.append(goal(what, f"≥ {SCAN_GOAL_GB_S} GB/s of CPU", f"{got:.1f} GB/s", got >= SCAN_GOAL_GB_S))
     return lines
 
 
@@ -299,6 +323,9 @@ def render(result: Facts) -> str:
             "",
             "## Work per event, counted under callgrind (`bench/instructions.py`)",
             *work(result),
+            "",
+            "## Models in files (`bench/models.py`)",
+            *models_page.section(result.get("models")),
             "",
         ]
     )

@@ -116,6 +116,14 @@ TOOLS = {
             every_pair=True,
         ),
         Tool(
+            "ours-wipe",
+            "bursar, mode sample, all wiped",
+            "bursar",
+            ("BIN/bursar", "run", "--mode", "sample", "--wipe", "-o", "CAPTURE", "SCRIPT"),
+            every_pair=True,
+            only=frozenset(("json", "threads", "numpy", "pandas")),
+        ),
+        Tool(
             "ours-stacks",
             "bursar, all domains, native stacks",
             "bursar",
@@ -210,9 +218,9 @@ def _quiet(command: list[str]) -> str:
     return (errors or result.stdout.strip().splitlines() or ["no output"])[-1].strip()
 
 
-def install_peers(venv: Path) -> dict[str, str]:
-    """Make `venv` hold what requirements.txt pins. Returns the packages that would not install, with the reason."""
-    pins = [line for line in REQUIREMENTS.read_text().splitlines() if line.strip() and not line.startswith("#")]
+def install_peers(venv: Path, requirements: Path = REQUIREMENTS) -> dict[str, str]:
+    """Make `venv` hold what the file pins. Returns the packages that would not install, with the reason."""
+    pins = [line for line in requirements.read_text().splitlines() if line.strip() and not line.startswith("#")]
     key = hashlib.sha256("\n".join([sys.version, *pins]).encode()).hexdigest()
     stamp = venv / "installed"
     if stamp.is_file() and stamp.read_text() == key:

@@ -39,6 +39,7 @@ WORKLOADS = {
     "both": "both.py",
     "calls": "calls.py",
     "threads": "threads.py",
+    "numpy": "numpy_arrays.py",
     "pandas": "pandas_tables.py",
     "sklearn": "sklearn_forest.py",
     "deltablue": "pyperformance_deltablue.py",
@@ -48,7 +49,7 @@ WORKLOADS = {
     "torch": "torch_inference.py",
 }
 NEEDS = {"native": "native.c", "torch": "torch"}  # what a workload cannot do without
-PARTS = ("workloads", "instructions", "balance", "scopes")
+PARTS = ("workloads", "instructions", "balance", "scopes", "secrets", "models")
 # One thread in the numeric libraries and fixed hashes: the same work in every run.
 FIXED = {
     "PYTHONHASHSEED": "0",
@@ -264,10 +265,19 @@ def script(bench: Bench, name: str, *arguments: str) -> dict[str, Any]:
     return measured
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
-    started = time.monotonic()
-    options.work.mkdir(parents=True, exist_ok=True)
+def models(options: argparse.Namespace) -> dict[str, Any]:
+    """What bench/models.py measures, with peers of its own; it says when and on what."""
+    found = options.work / "models.json"
+    how = ["--json", str(found), "--work", str(options.work), "--pairs", str(options.pairs)]
+    command = [sys.executable, str(ROOT / "bench" / "models.py"), *how, *(["--quick"] if options.quick else [])]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise SystemExit("bench: the models' part failed")
+    measured: dict[str, Any] = json.loads(found.read_text())
+    return measured
+
+
+def profilers(options: argparse.Namespace, result: dict[str, Any], output: Path) -> None:
+    """All parts but that of models."""
     say("bench: installing the peers")
     missing = {**install_peers(options.work / "venv"), **missing_of_the_system()}
     for name, reason in (
@@ -284,10 +294,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for package, reason in missing.items():
         say(f"bench: {package} is missing: {reason}")
     bench = Bench(options, missing)
-    output = options.work.parent / "bench.json"
-    result: dict[str, Any] = {"schema": 1, "workloads": {}}
-    if options.merge and output.is_file():
-        result = json.loads(output.read_text())
     installed = versions(bench.venv)
     if "torch" not in missing:
         installed["torch"] = TORCH.partition("==")[2]
@@ -322,13 +328,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "scopes" in options.parts and "bursar" not in missing:
         say("bench: scopes")
         result["scopes"] = script(bench, "scopes", "--pairs", str(options.pairs), "--work", str(options.work))
+    if "secrets" in options.parts and "bursar" not in missing:
+        say("bench: the vault, the scan")
+        result["vault"] = script(bench, "vault")
+        result["scan"] = script(bench, "scan", "--size", str(QUICK_BALANCE if options.quick else 1 << 30))
+    shutil.rmtree(bench.scratch, ignore_errors=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    started = time.monotonic()
+    options.work.mkdir(parents=True, exist_ok=True)
+    output = options.work.parent / "bench.json"
+    result: dict[str, Any] = {"schema": 1, "workloads": {}}
+    if options.merge and output.is_file():
+        result = json.loads(output.read_text())
+    if options.parts != ["models"] or "machine" not in result:
+        profilers(options, result, output)
+    if "models" in options.parts:
+        say("bench: models")
+        result["models"] = models(options)
     result["seconds"] = round(time.monotonic() - started)
     output.write_text(json.dumps(result, indent=1) + "\n")
     target = options.work.parent / "benchmarks.md" if options.quick else ROOT / "docs" / "benchmarks.md"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page.render(result))
     say(f"bench: {result['seconds']} s; wrote {os.path.relpath(output)} and {os.path.relpath(target)}")
-    shutil.rmtree(bench.scratch, ignore_errors=True)
     return 0
 
 

@@ -1,4 +1,5 @@
-"""Start a command from a small process and print what it cost: CPU seconds, wall seconds, peak bytes, exit status.
+"""Start a command from a small process and print what it cost: CPU seconds, those of them that were not the system's,
+wall seconds, peak bytes, exit status.
 
 A child's peak memory begins with that of the process it was started from, so that a large parent would hide the peak of
 a small child. This one imports nothing that it can do without; measure.py runs it with -I -S.
@@ -39,7 +40,7 @@ def main() -> int:
     _, status, usage = os.wait4(child, 0)
     wall_s = time.monotonic() - started
     exit_status = "timeout" if late else str(os.waitstatus_to_exitcode(status))
-    print(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss * 1024, exit_status)
+    print(usage.ru_utime + usage.ru_stime, usage.ru_utime, wall_s, usage.ru_maxrss * 1024, exit_status)
     return 0
 
 

@@ -107,11 +107,24 @@ static void after_fork_in_child(void) {
 
 /* --- the program's beginning and end ---------------------------------------------------------------------------------------- */
 
+/* malloc has read its settings: they are this program's, not its children's. */
+static void take_tunables_out(void) {
+  char *all = getenv("GLIBC_TUNABLES");
+  size_t bytes = all ? strlen(all) : 0, ours = strlen(process.boot.tune);
+  if (!ours || ours > bytes || strcmp(all + bytes - ours, process.boot.tune) != 0)
+    return;
+  char *rest = strndup(all, bytes - ours);
+  if (rest)
+    (void)(rest[0] ? setenv("GLIBC_TUNABLES", rest, 1) : unsetenv("GLIBC_TUNABLES"));
+  free(rest);
+}
+
 /* Takes our library out; the program's own, and what others put in front, stay. */
 static void clean_environment(void) {
   const char *ours = process.boot.preload;
   size_t bytes = strlen(ours);
   (void)unsetenv("BURSAR_RUN");
+  take_tunables_out();
   const char *all = getenv("LD_PRELOAD");
   for (const char *at = all; at && *at && bytes; at += strcspn(at, ": "), at += *at != 0) {
     if (strncmp(at, ours, bytes) != 0 || (at[bytes] && !strchr(": ", at[bytes])))
@@ -169,6 +182,10 @@ __attribute__((constructor)) static void begin(void) {
   int kept = errno, status = bursar_boot_parse(settings, &process.boot, &error);
   bool first = process.boot.pid == getpid(), follow = process.boot.follow;
   bursar_tell_remember();
+  if (status == 0 && process.boot.wipe && (first || follow) && !bursar_native_wipe(BURSAR_WIPES_ALL))
+    bursar_tell("nothing is wiped: this malloc does not tell how large its blocks are");
+  if (status == 0 && process.boot.no_core && (first || follow) && (status = bursar_prim_no_core()) != 0)
+    status = bursar_error_set(&error, BURSAR_FAILED, "core files cannot be refused: %s", strerror(-status));
   if (status == 0 && !follow && !may_start_python())
     clean_environment();
   if (status == 0 && (first || follow))

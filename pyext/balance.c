@@ -81,7 +81,8 @@ static int make(struct bursar_balance *balance) {
   bool open = bursar_account.active;
   struct bursar_balance_facts facts = {
       .regions = &look.regions, .inside = &inside, .domains = open ? bursar_account.writer.header->domains : 0};
-  memcpy(facts.live, inside.live, sizeof facts.live);
+  for (unsigned domain = 0; open && domain < BURSAR_DOMAIN_COUNT; domain++)
+    facts.live[domain] = look.inside ? inside.live[domain] : bursar_account_live_of(domain);
   bursar_smaps_status(0, &facts.status);
   bursar_smaps_cgroup(0, &facts.cgroup);
   bursar_balance_make(&facts, balance);

@@ -6,6 +6,7 @@
 #include "hooks.h"
 #include "modes.h"
 #include "scope.h"
+#include "tracing.h"
 
 bool bursar_charging_on;
 
@@ -26,9 +27,17 @@ static struct bursar_charged take(void *p) {
   struct bursar_charged taken = {.pool = cell && *cell & BURSAR_CHARGES_POOL};
   if (!cell)
     return taken;
-  taken.usable = taken.pool ? bursar_pool_size(p) : malloc_usable_size(p);
+  taken.usable = taken.pool ? bursar_pools_block(p) : malloc_usable_size(p);
   taken.slot = bursar_charges_take(p, taken.usable, taken.pool);
   return taken;
+}
+
+size_t bursar_charging_of(void *p, uint32_t *slot) {
+  const uint16_t *cell = bursar_charging_on && (uintptr_t)p >> 47 == 0 ? bursar_charges_charged(p) : NULL;
+  size_t usable = !cell ? 0 : *cell & BURSAR_CHARGES_POOL ? bursar_pools_block(p) : malloc_usable_size(p);
+  if (usable <= 16 || !(*slot = *cell & BURSAR_CHARGES_SLOTS))
+    return 0;
+  return usable;
 }
 
 static bool may_be_charged(const void *p) { return (uintptr_t)p >> 47 == 0 && bursar_charges_charged(p); }
@@ -49,6 +58,8 @@ void bursar_charging_pool_begins_slowly(void *p, size_t usable) {
     return;
   bursar_anywhere_inside = true;
   bursar_charges_begin(p, usable, true, bursar_charges_here.slot, true);
+  if (bursar_charges_here.least > BURSAR_CHARGES_LEAST)
+    bursar_tracing_begins(p, usable, true, bursar_charges_here.slot, true);
   bursar_anywhere_inside = was;
 }
 
@@ -71,6 +82,8 @@ void bursar_charging_malloc_begins(void *p) {
   uint32_t slot = slot_here(gil);
   if (slot)
     bursar_charges_begin(p, malloc_usable_size(p), false, slot, gil);
+  if (slot && bursar_verdict_tracing && bursar_verdict_traces(slot))
+    bursar_tracing_begins(p, malloc_usable_size(p), false, slot, gil);
   bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
 }

@@ -11,24 +11,12 @@
 #include "account/charges.h"
 #include "account/count.h"
 #include "account/maps.h"
+#include "memory/pools.h"
 
 #include "anywhere.h"
 #include "compat.h"
 
 extern bool bursar_charging_on; /* a scope was entered in one of these modes; never taken back */
-
-/* pymalloc's pools, in all versions from 3.10 on: 16 KiB, and where the size class stands in their heads.  Both are tried out
- * before they are relied on (bursar_counting_refuse). */
-#define BURSAR_POOL_BYTES ((uintptr_t)1 << BURSAR_COUNT_GRANULE)
-#define BURSAR_POOL_CLASS_AT 36
-#define BURSAR_POOL_LARGEST 512u
-
-static inline __attribute__((always_inline)) size_t bursar_pool_size(const void *p) {
-  uint32_t size_class;
-  uintptr_t pool = (uintptr_t)p & ~(BURSAR_POOL_BYTES - 1);
-  memcpy(&size_class, (const void *)(pool + BURSAR_POOL_CLASS_AT), sizeof size_class);
-  return ((size_t)size_class + 1) << 4;
-}
 
 /* The rare halves of what follows. */
 struct bursar_scope *bursar_charging_follow(void);
@@ -59,11 +47,14 @@ static inline __attribute__((always_inline)) void bursar_charging_any_ends(void 
   if (!cell)
     return;
   if (BURSAR_UNLIKELY(!(*cell & BURSAR_CHARGES_POOL)) ||
-      BURSAR_UNLIKELY((usable = usable ? usable : bursar_pool_size(p)) <= 16))
+      BURSAR_UNLIKELY((usable = usable ? usable : bursar_pools_block(p)) <= 16))
     bursar_charging_ends(p);
   else if (BURSAR_UNLIKELY((emptied = bursar_charges_end_here(cell, usable)) != 0))
     bursar_charging_emptied(emptied);
 }
+
+/* What is charged for a block, and the slot; 0: nothing, or its size is not known.  Main GIL. */
+size_t bursar_charging_of(void *p, uint32_t *slot);
 
 /* One of malloc's begins, or ends.  Any thread. */
 void bursar_charging_malloc_begins(void *p);
@@ -84,7 +75,7 @@ static inline __attribute__((always_inline)) struct bursar_charged bursar_chargi
   struct bursar_charged lifted = {0};
   if (!cell)
     return lifted;
-  if (BURSAR_UNLIKELY(!(*cell & BURSAR_CHARGES_POOL)) || BURSAR_UNLIKELY((lifted.usable = bursar_pool_size(p)) <= 16))
+  if (BURSAR_UNLIKELY(!(*cell & BURSAR_CHARGES_POOL)) || BURSAR_UNLIKELY((lifted.usable = bursar_pools_block(p)) <= 16))
     return bursar_charging_lift(p);
   lifted.slot = *cell & BURSAR_CHARGES_SLOTS;
   lifted.pool = true;

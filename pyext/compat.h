@@ -34,6 +34,7 @@
     0x030b0000 /* ------------------------------------------------------------------------------ 3.10 */
 
   #include <frameobject.h>
+  #include <internal/pycore_interp.h>
   #include <internal/pycore_runtime.h>
 
   #define BURSAR_KNOWS_FRAMES 1
@@ -293,11 +294,201 @@ static inline uintptr_t bursar_loop_outermost(const PyThreadState *thread, const
 }
 #endif
 
+/* --- where the interpreter leaves what it no longer needs ----------------------------------------------------------------- */
+
+/* The part of the thread's data stack (3.11 and on) that no frame uses; 0 bytes where there is none. */
+static inline size_t bursar_datastack_rest(PyThreadState *thread, void **from) {
+#if PY_VERSION_HEX >= 0x030b0000
+  *from = thread->datastack_top;
+  if (thread->datastack_top && thread->datastack_limit > thread->datastack_top)
+    return (size_t)((char *)thread->datastack_limit - (char *)thread->datastack_top);
+#endif
+  return 0;
+}
+
+/* 3.10 keeps the tables of small dictionaries for the next ones with their hashes, and an integer's hash is its value. */
+#if PY_VERSION_HEX < 0x030b0000
+  #define BURSAR_KEPT_TABLES 80
+#else
+  #define BURSAR_KEPT_TABLES 0
+#endif
+
 /* One process keeps one set of books, whoever asks: the module itself has no state that interpreters could share badly. */
 #if PY_VERSION_HEX >= 0x030c0000
   #define BURSAR_MODULE_SLOTS {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #else
   #define BURSAR_MODULE_SLOTS
 #endif
+
+/* --- ints: their digits, lowest first ------------------------------------------------------------------------------- */
+
+#if PY_VERSION_HEX < 0x030b0000
+  #include <longintrepr.h>
+#endif
+
+static inline const digit *bursar_int_digits(PyObject *number, Py_ssize_t *count) {
+#if PY_VERSION_HEX < 0x030c0000
+  *count = Py_ABS(Py_SIZE(number));
+  return ((PyLongObject *)number)->ob_digit;
+#else
+  *count = (Py_ssize_t)(((PyLongObject *)number)->long_value.lv_tag >> 3);
+  return ((PyLongObject *)number)->long_value.ob_digit;
+#endif
+}
+
+/* --- a frame's local variables: their values, and their names --------------------------------------------------------- */
+
+#if BURSAR_KNOWS_FRAMES
+/* False: its locals may be being given up, and some are gone.  Up to 3.11.1 a frame stays in the chain while that is done; its
+ * stack is put away then, as it is while a function of Python's is called, and what runs began in C (`inner`; NULL: nothing). */
+static inline bool bursar_frame_has_locals(const bursar_frame *frame, const bursar_frame *inner) {
+  #if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030c0000
+  return Py_Version >= 0x030b0200 || frame->stacktop < 0 || (inner && !inner->is_entry);
+  #else
+  return true;
+  #endif
+}
+static inline Py_ssize_t bursar_frame_local_count(PyCodeObject *code) {
+  #if PY_VERSION_HEX < 0x030b0000
+  return code->co_nlocals + PyTuple_GET_SIZE(code->co_cellvars) + PyTuple_GET_SIZE(code->co_freevars);
+  #else
+  return code->co_nlocalsplus;
+  #endif
+}
+/* Borrowed; NULL where it has none. */
+static inline PyObject *bursar_frame_local(const bursar_frame *frame, Py_ssize_t i) {
+  #if PY_VERSION_HEX < 0x030b0000
+  return frame->f_localsplus[i];
+  #elif PY_VERSION_HEX < 0x030e0000
+  return frame->localsplus[i];
+  #else
+  uintptr_t bits = frame->localsplus[i].bits;
+  return (bits & 3) == 3 ? NULL : (PyObject *)(bits & ~(uintptr_t)3); /* a tagged int; else without the tag */
+  #endif
+}
+static inline PyObject *bursar_frame_local_name(PyCodeObject *code, Py_ssize_t i) {
+  #if PY_VERSION_HEX < 0x030b0000
+  Py_ssize_t cells = PyTuple_GET_SIZE(code->co_cellvars);
+  if (i < code->co_nlocals)
+    return PyTuple_GET_ITEM(code->co_varnames, i);
+  i -= code->co_nlocals;
+  return i < cells ? PyTuple_GET_ITEM(code->co_cellvars, i) : PyTuple_GET_ITEM(code->co_freevars, i - cells);
+  #else
+  return PyTuple_GET_ITEM(code->co_localsplusnames, i);
+  #endif
+}
+#else
+static inline bool bursar_frame_has_locals(const bursar_frame *frame, const bursar_frame *inner) { return false; }
+static inline Py_ssize_t bursar_frame_local_count(PyCodeObject *code) { return 0; }
+static inline PyObject *bursar_frame_local(const bursar_frame *frame, Py_ssize_t i) { return NULL; }
+static inline PyObject *bursar_frame_local_name(PyCodeObject *code, Py_ssize_t i) { return NULL; }
+#endif
+
+/* --- what a refused allocation must know of its thread ---------------------------------------------------------------- */
+
+/* The least block of PyMem's that can be refused.  Since 3.13 the compiler does not bear it where a dictionary of its cannot grow
+ * (in 3.13.0 its constants are then freed twice): its dictionaries stay below this. */
+#define BURSAR_BEARS_MEM (PY_VERSION_HEX < 0x030d0000 ? 512u : 65536u)
+
+#if BURSAR_KNOWS_FRAMES
+/* An exception is set: whoever handles it cannot handle another. */
+static inline bool bursar_thread_fails(const PyThreadState *thread) {
+  #if PY_VERSION_HEX < 0x030c0000
+  return thread->curexc_type != NULL;
+  #else
+  return thread->current_exception != NULL;
+  #endif
+}
+static inline bool bursar_thread_collects(const PyThreadState *thread) { return thread->interp->gc.collecting != 0; }
+/* Raises an exception in the calling thread between two instructions, as PyThreadState_SetAsyncExc does, which would take a lock
+ * that may be held where an allocation is made.  False: another is on its way. */
+static inline bool bursar_thread_interrupt(PyThreadState *thread, PyObject *exception) {
+  if (thread->async_exc)
+    return false;
+  thread->async_exc = Py_NewRef(exception);
+  #if PY_VERSION_HEX < 0x030d0000
+  thread->interp->ceval.pending.async_exc = 1;
+  __atomic_store_n(&thread->interp->ceval.eval_breaker._value, 1, __ATOMIC_RELAXED);
+  #else
+  __atomic_fetch_or(&thread->eval_breaker, (uintptr_t)1 << 3, __ATOMIC_SEQ_CST); /* _PY_ASYNC_EXCEPTION_BIT */
+  #endif
+  return true;
+}
+/* Takes it back, if it has not been raised. */
+static inline void bursar_thread_calm(PyThreadState *thread, PyObject *exception) {
+  if (thread->async_exc == exception)
+    Py_CLEAR(thread->async_exc);
+}
+#else
+static inline bool bursar_thread_fails(const PyThreadState *thread) { return true; }
+static inline bool bursar_thread_collects(const PyThreadState *thread) { return true; }
+static inline bool bursar_thread_interrupt(PyThreadState *thread, PyObject *exception) { return false; }
+static inline void bursar_thread_calm(PyThreadState *thread, PyObject *exception) {}
+#endif
+
+/* --- what a frame is at, and calls ------------------------------------------------------------------------------------------ */
+
+#include <opcode.h>
+#ifdef IMPORT_STAR /* until 3.11 */
+  #define BURSAR_OPCODE_STAR IMPORT_STAR
+#else
+  #define BURSAR_OPCODE_STAR CALL_INTRINSIC_1
+#endif
+
+/* The instruction that a frame is executing, as far as it calls into C; -1 where that is not known. */
+static inline int bursar_frame_opcode(const bursar_frame *frame) {
+#if !BURSAR_KNOWS_FRAMES
+  return -1;
+#else
+  #if PY_VERSION_HEX < 0x030b0000
+  const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(frame->f_code->co_code) + 2 * frame->f_lasti;
+  #else
+  const unsigned char *at = (const unsigned char *)bursar_frame_position(frame);
+  #endif
+  while (*at == EXTENDED_ARG) /* 3.10 stays at the first of them */
+    at += 2;
+  return *at;
+#endif
+}
+
+/* Has `hook` called at the beginning of each frame, whichever thread's, with its globals.  False: this version has
+ * sys.monitoring for that.  No call is inlined from then on: Python calls take native stack, as they do in 3.10. */
+#if PY_VERSION_HEX < 0x030c0000
+static void (*bursar_calls_hook)(PyObject *globals) __attribute__((unused));
+static PyObject *bursar_calls_run(PyThreadState *thread, bursar_frame *frame, int throwing) {
+  bursar_calls_hook(bursar_frame_globals(frame));
+  return _PyEval_EvalFrameDefault(thread, frame, throwing);
+}
+static inline bool bursar_calls_follow(void (*hook)(PyObject *globals)) {
+  bursar_calls_hook = hook;
+  _PyInterpreterState_SetEvalFrameFunc(PyInterpreterState_Main(), bursar_calls_run);
+  return true;
+}
+/* Is it still called? */
+static inline bool bursar_calls_followed(void) {
+  return _PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Main()) == bursar_calls_run;
+}
+#else
+static inline bool bursar_calls_follow(void (*hook)(PyObject *globals)) { return false; }
+static inline bool bursar_calls_followed(void) { return true; }
+#endif
+
+/* What is called in between is in no trace or profile of the program's. */
+static inline void bursar_tracing_pause(PyThreadState *thread) {
+#if PY_VERSION_HEX < 0x030b0000
+  thread->tracing++;
+  thread->cframe->use_tracing = 0;
+#else
+  PyThreadState_EnterTracing(thread);
+#endif
+}
+static inline void bursar_tracing_go_on(PyThreadState *thread) {
+#if PY_VERSION_HEX < 0x030b0000
+  thread->tracing--;
+  thread->cframe->use_tracing = thread->tracing == 0 && (thread->c_tracefunc || thread->c_profilefunc) ? 255 : 0;
+#else
+  PyThreadState_LeaveTracing(thread);
+#endif
+}
 
 #endif

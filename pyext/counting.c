@@ -7,9 +7,11 @@
 #include "account/maps.h"
 
 #include "anywhere.h"
+#include "before.h"
 #include "charging.h"
 #include "native/patch.h"
 #include "native_books.h"
+#include "wiping.h"
 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define INLINE inline __attribute__((always_inline))
@@ -17,15 +19,15 @@
 static PyMemAllocatorEx *const under = bursar_modes_under;
 
 const char *bursar_counting_refuse(void) {
-  const char *name = _PyMem_GetCurrentAllocatorName();
+  const char *name = bursar_wiping_allocator_name();
   if (!name || (strcmp(name, "pymalloc") != 0 && strcmp(name, "malloc") != 0))
     return "mode count knows the sizes of blocks from Python's own allocators, and here are others (debug hooks, or "
            "another library's): use mode sample";
   if (strcmp(name, "pymalloc") != 0)
     return NULL;
-  for (size_t size = 8; size <= BURSAR_POOL_LARGEST; size += 56) {
+  for (size_t size = 8; size <= BURSAR_POOLS_LARGEST; size += 56) {
     void *p = PyObject_Malloc(size);
-    bool fits = p && bursar_pool_size(p) == ((size + 15) & ~(size_t)15);
+    bool fits = p && bursar_pools_block(p) == ((size + 15) & ~(size_t)15);
     PyObject_Free(p);
     if (!fits)
       return "mode count does not know the pools of this Python: use mode sample";
@@ -46,49 +48,48 @@ static __attribute__((noinline)) void together(void) {
   bursar_anywhere_inside = false;
 }
 
-static __attribute__((noinline)) bool mark(const void *p, unsigned owner) { return bursar_count_mark(p, owner); }
-
 /* --- a block's beginning and its end ------------------------------------------------------------------------------------- */
 
-/* False: what it is could not be noted, so that it does not count. */
-static INLINE bool begins(void *p, size_t usable, unsigned domain, unsigned owner) {
-  if (UNLIKELY(bursar_count_owner(p) != owner) && !mark(p, owner))
-    return false;
+static INLINE void begins(size_t usable, unsigned domain) {
   if (UNLIKELY(bursar_count_begin(usable, domain)))
     together();
-  return true;
 }
 
 static INLINE void pool_begins(void *p, size_t usable, unsigned domain, bool scoped) {
-  if (begins(p, usable, domain, BURSAR_COUNT_POOL) && scoped)
+  begins(usable, domain);
+  if (scoped)
     bursar_charging_pool_begins(p, usable);
 }
 
-static INLINE void end_of(size_t usable, unsigned domain) {
-  if (UNLIKELY(bursar_count_end(usable, domain)))
-    together();
-}
-
-/* Of a block that ends; 0: it was there before. */
+/* Of a block that may end; 0: it was there before. */
 static size_t usable_of(void *p) {
   unsigned owner = p ? bursar_count_owner(p) : BURSAR_COUNT_BEFORE;
-  return owner == BURSAR_COUNT_POOL ? bursar_pool_size(p) : owner == BURSAR_COUNT_MALLOC ? malloc_usable_size(p) : 0;
+  bool pools = owner == BURSAR_COUNT_POOL || (owner >= BURSAR_COUNT_OLD && bursar_before_is_since(p));
+  return pools ? bursar_pools_block(p) : owner == BURSAR_COUNT_MALLOC ? malloc_usable_size(p) : 0;
 }
 
+/* Where it could not be noted what it is, it does not count. */
 static INLINE void *malloc_begins(void *p, unsigned domain, bool scoped) {
-  if (p && begins(p, malloc_usable_size(p), domain, BURSAR_COUNT_MALLOC) && UNLIKELY(scoped))
+  if (!p || (UNLIKELY(bursar_count_owner(p) != BURSAR_COUNT_MALLOC) && !bursar_count_mark(p, BURSAR_COUNT_MALLOC)))
+    return p;
+  begins(malloc_usable_size(p), domain);
+  if (UNLIKELY(scoped))
     bursar_charging_malloc_begins(p);
   return p;
 }
 
 /* With what was charged for it. */
-static INLINE void malloc_ends(void *p, unsigned domain, bool scoped) {
+static INLINE void any_ends(void *p, unsigned domain, bool scoped) {
   size_t usable = usable_of(p);
-  if (!usable)
+  if (UNLIKELY(!usable)) {
+    bursar_before_forget(p);
     return;
-  if (UNLIKELY(scoped))
+  }
+  if (UNLIKELY(scoped) && bursar_count_owner(p) == BURSAR_COUNT_MALLOC)
     bursar_charging_malloc_ends(p);
-  end_of(usable, domain);
+  else if (UNLIKELY(scoped))
+    bursar_charging_any_ends(p, usable);
+  bursar_count_end(usable, domain);
 }
 
 /* --- OBJ and MEM --------------------------------------------------------------------------------------------------------- */
@@ -104,8 +105,8 @@ static INLINE void *settle(void *p, size_t size, unsigned domain, bool scoped) {
   bursar_lanes_mine.last = NULL;
   if (!pools || raws)
     return malloc_begins(p, domain, scoped);
-  if (size - 1 < BURSAR_POOL_LARGEST)
-    pool_begins(p, bursar_pool_size(p), domain, scoped);
+  if (size - 1 < BURSAR_POOLS_LARGEST)
+    pool_begins(p, bursar_pools_block(p), domain, scoped);
   return p;
 }
 
@@ -117,12 +118,20 @@ static INLINE void *large_malloc(size_t size, unsigned domain, bool scoped) {
   return settle(p, size, domain, scoped);
 }
 
-static INLINE void *small_malloc(size_t size, unsigned domain, bool scoped) {
+static INLINE size_t pool_size(size_t size) { return (size + 15) & ~(size_t)15; }
+
+static INLINE void *small_malloc_scoped(size_t size, unsigned domain) {
   void *p = under[domain].malloc(under[domain].ctx, size);
   if (UNLIKELY(!p || is_raws(p))) /* not even an arena could be had: RAW's hook has counted it */
     return p;
-  pool_begins(p, (size + 15) & ~(size_t)15, domain, scoped);
+  pool_begins(p, pool_size(size), domain, true);
   return p;
+}
+
+static INLINE void *small_malloc_slowly(size_t size, unsigned domain) {
+  if (bursar_count_begin_slowly(pool_size(size), domain))
+    together();
+  return under[domain].malloc(under[domain].ctx, size);
 }
 
 static INLINE void *hooked_calloc(size_t count, size_t size, unsigned domain, bool scoped) {
@@ -148,46 +157,65 @@ static INLINE void *hooked_realloc(void *p, size_t size, unsigned domain, bool s
   if (!q)
     return q;
   if (old)
-    end_of(old, domain);
+    bursar_count_end(old, domain);
+  else if (p)
+    bursar_before_forget(p);
   if (scoped)
     bursar_charging_drop_gil(charged);
   return settle(q, size, domain, scoped);
 }
 
-static INLINE void large_free(void *p, unsigned domain, bool scoped) {
+static INLINE void any_free(void *p, unsigned domain, bool scoped) {
   bool was = bursar_anywhere_inside;
-  malloc_ends(p, domain, scoped);
+  any_ends(p, domain, scoped);
   bursar_anywhere_inside = true;
   under[domain].free(under[domain].ctx, p);
   bursar_anywhere_inside = was;
 }
 
-static INLINE void small_free(void *p, unsigned domain, bool scoped) {
-  size_t usable = bursar_pool_size(p);
-  end_of(usable, domain);
+/* False: this thread has no lane yet. */
+static INLINE bool pool_free(void *ctx, void *p, unsigned domain, bool scoped) {
+  size_t usable = bursar_pools_block(p);
+  if (UNLIKELY(!bursar_count_end_fast(usable, domain)))
+    return false;
   if (scoped)
     bursar_charging_any_ends(p, usable);
-  under[domain].free(under[domain].ctx, p);
+  under[domain].free(ctx, p);
+  return true;
 }
 
 /* One set of them: name, domain, whether scopes are charged. */
-#define HOOKS(name, domain, scoped)                                                                                   \
-  static __attribute__((noinline)) void *name##_malloc_large(size_t size) {                                           \
-    return large_malloc(size, domain, scoped);                                                                        \
-  }                                                                                                                   \
-  static __attribute__((noinline)) void name##_free_large(void *p) { large_free(p, domain, scoped); }                 \
-  static void *name##_malloc(void *ctx, size_t size) {                                                                \
-    return UNLIKELY(size - 1 >= bursar_modes_plain) ? name##_malloc_large(size) : small_malloc(size, domain, scoped); \
-  }                                                                                                                   \
-  static void *name##_calloc(void *ctx, size_t count, size_t size) {                                                  \
-    return hooked_calloc(count, size, domain, scoped);                                                                \
-  }                                                                                                                   \
-  static void *name##_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, domain, scoped); }    \
-  static void name##_free(void *ctx, void *p) {                                                                       \
-    if (UNLIKELY(bursar_count_owner(p) != BURSAR_COUNT_POOL))                                                         \
-      name##_free_large(p);                                                                                           \
-    else                                                                                                              \
-      small_free(p, domain, scoped);                                                                                  \
+#define HOOKS(name, domain, scoped)                                                                                 \
+  static __attribute__((noinline)) void *name##_malloc_large(size_t size) {                                         \
+    return large_malloc(size, domain, scoped);                                                                      \
+  }                                                                                                                 \
+  static __attribute__((noinline)) void *name##_malloc_slowly(size_t size) {                                        \
+    return small_malloc_slowly(size, domain);                                                                       \
+  }                                                                                                                 \
+  static __attribute__((noinline)) void name##_free_any(void *p) { any_free(p, domain, scoped); }                   \
+  static __attribute__((noinline)) void name##_free_old(void *ctx, void *p) {                                       \
+    if (!bursar_before_is_surely_since(p) || !pool_free(ctx, p, domain, scoped))                                    \
+      name##_free_any(p);                                                                                           \
+  }                                                                                                                 \
+  static void *name##_malloc(void *ctx, size_t size) {                                                              \
+    if (UNLIKELY(size - 1 >= bursar_modes_plain))                                                                   \
+      return name##_malloc_large(size);                                                                             \
+    if (scoped)                                                                                                     \
+      return small_malloc_scoped(size, domain);                                                                     \
+    /* Counted before it is served: the call below is then a jump.  Where memory is out, too much by this block. */ \
+    if (UNLIKELY(!bursar_count_begin_fast(pool_size(size), domain)))                                                \
+      return name##_malloc_slowly(size);                                                                            \
+    return under[domain].malloc(ctx, size);                                                                         \
+  }                                                                                                                 \
+  static void *name##_calloc(void *ctx, size_t count, size_t size) {                                                \
+    return hooked_calloc(count, size, domain, scoped);                                                              \
+  }                                                                                                                 \
+  static void *name##_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, domain, scoped); }  \
+  static void name##_free(void *ctx, void *p) {                                                                     \
+    if (UNLIKELY(bursar_count_owner(p) != BURSAR_COUNT_POOL))                                                       \
+      name##_free_old(ctx, p);                                                                                      \
+    else if (UNLIKELY(!pool_free(ctx, p, domain, scoped)))                                                          \
+      name##_free_any(p);                                                                                           \
   }
 HOOKS(obj, BURSAR_DOMAIN_OBJ, false)
 HOOKS(mem, BURSAR_DOMAIN_MEM, false)
@@ -235,7 +263,7 @@ static void *resized(void *p, size_t size, unsigned domain, void *(*call)(void *
   else
     bursar_charging_drop(charged);
   if (old && q)
-    end_of(old, domain);
+    bursar_count_end(old, domain);
   return malloc_begins(q, domain, bursar_charging_on);
 }
 static void *raw_realloc(void *ctx, void *p, size_t size) {
@@ -251,7 +279,7 @@ static void raw_free(void *ctx, void *p) {
   if (bursar_anywhere_inside)
     raw->free(raw->ctx, p);
   else
-    large_free(p, BURSAR_DOMAIN_RAW, bursar_charging_on);
+    any_free(p, BURSAR_DOMAIN_RAW, bursar_charging_on);
 }
 
 static void *numpy_malloc(void *ctx, size_t size) {
@@ -275,7 +303,7 @@ static void *numpy_realloc(void *ctx, void *p, size_t size) {
 static void numpy_free(void *ctx, void *p, size_t size) {
   bool was = bursar_anywhere_inside;
   if (bursar_account.active && !was)
-    malloc_ends(p, BURSAR_DOMAIN_NUMPY, bursar_charging_on);
+    any_ends(p, BURSAR_DOMAIN_NUMPY, bursar_charging_on);
   bursar_anywhere_inside = true;
   bursar_numpy_under.free(ctx, p, size);
   bursar_anywhere_inside = was;
@@ -287,7 +315,7 @@ static void native_begun(void *p, size_t size) {
 }
 static void native_ending(void *p) {
   if (!bursar_anywhere_inside)
-    malloc_ends(p, BURSAR_DOMAIN_MALLOC, bursar_charging_on);
+    any_ends(p, BURSAR_DOMAIN_MALLOC, bursar_charging_on);
 }
 static bool native_lift(void *p, struct bursar_record *old) {
   if (bursar_anywhere_inside)
@@ -302,7 +330,7 @@ static void native_drop(void *p, struct bursar_record old, void *q, size_t size)
   if (!q && size)
     return;
   if (old.size)
-    end_of(old.size, BURSAR_DOMAIN_MALLOC);
+    bursar_count_end(old.size, BURSAR_DOMAIN_MALLOC);
   malloc_begins(q, BURSAR_DOMAIN_MALLOC, bursar_charging_on);
 }
 
@@ -329,19 +357,16 @@ static void native_mapped(void *at, size_t asked) {
 
 static void native_unmapping(void *at, size_t bytes) {
   struct bursar_piece piece;
-  bool due = false;
   if (bursar_anywhere_inside)
     return;
   bursar_anywhere_inside = true;
   bool gil = bursar_anywhere_hold_off();
   while (bursar_maps_cut((uintptr_t)at, bursar_maps_whole_pages(bytes), &piece)) {
     bursar_charging_map_ends(piece, gil);
-    due |= bursar_count_end(piece.bytes, BURSAR_DOMAIN_MMAP);
+    bursar_count_end(piece.bytes, BURSAR_DOMAIN_MMAP);
   }
   bursar_anywhere_let_go(gil);
   bursar_anywhere_inside = false;
-  if (due)
-    together();
 }
 
 static bool native_lift_map(void *at, size_t bytes, struct bursar_record *old) {
@@ -361,7 +386,7 @@ static void native_drop_map(void *at, size_t old_bytes, struct bursar_record old
   bool gil = bursar_anywhere_hold_off();
   bursar_charging_map_ends(piece, gil);
   bursar_anywhere_let_go(gil);
-  end_of(old.size, BURSAR_DOMAIN_MMAP);
+  bursar_count_end(old.size, BURSAR_DOMAIN_MMAP);
   native_mapped(to, bytes);
 }
 

@@ -10,9 +10,12 @@
 
 #include "anywhere.h"
 #include "frames.h"
+#include "modes.h"
 #include "native/patch.h"
 #include "native_books.h"
+#include "refusing.h"
 #include "scope.h"
+#include "wiping.h"
 
 /* The allocators that were there.  Our own keep their contexts, so that a call which reads a half-replaced allocator (RAW
  * is called without the GIL) still fits. */
@@ -235,6 +238,10 @@ static void *arena_alloc(void *ctx, size_t size) {
   bursar_anywhere_inside = was || blocks_count;
   void *p = under_arenas.alloc(under_arenas.ctx, size);
   bursar_anywhere_inside = was;
+  if (!bursar_modes_arena(p, size) && p) {
+    under_arenas.free(under_arenas.ctx, p, size);
+    p = NULL;
+  }
   bursar_hooks_no_arena = !p;
   if (p) {
     bursar_charges_discard(p, size); /* of malloc's blocks, whose ends were not seen */
@@ -278,7 +285,7 @@ static bool scoped;
 
 static bool on_top(unsigned domain) {
   PyMemAllocatorEx now;
-  PyMem_GetAllocator(python_domain[domain], &now);
+  bursar_refusing_get(python_domain[domain], &now);
   return now.malloc == ours[domain].malloc || now.malloc == ours_scoped[domain].malloc;
 }
 
@@ -292,7 +299,7 @@ static void set(unsigned domain) {
     hook.free = careful_mem_free;
     hook.realloc = careful_mem_realloc;
   }
-  PyMem_SetAllocator(python_domain[domain], &hook);
+  bursar_refusing_set(python_domain[domain], &hook);
 }
 
 static void set_again(void) {
@@ -318,14 +325,14 @@ void bursar_hooks_expect_scopes(void) {
 }
 
 void bursar_hooks_install(uint32_t domains) {
-  const char *name = _PyMem_GetCurrentAllocatorName();
+  const char *name = bursar_wiping_allocator_name();
   bursar_hooks_guard_arenas(domains);
   plain_size = name && strncmp(name, "pymalloc", 8) == 0 ? 512 - 4 * sizeof(size_t)
                                                          : 0; /* debug hooks add three words */
   for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++) {
     if (installed[domain] || !(domains >> domain & 1))
       continue;
-    PyMem_GetAllocator(python_domain[domain], &under[domain]);
+    bursar_refusing_get(python_domain[domain], &under[domain]);
     set(domain);
     installed[domain] = true;
   }
@@ -334,10 +341,12 @@ void bursar_hooks_install(uint32_t domains) {
 void bursar_hooks_remove(void) {
   for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)
     if (installed[domain] && on_top(domain)) {
-      PyMem_SetAllocator(python_domain[domain], &under[domain]);
+      bursar_refusing_set(python_domain[domain], &under[domain]);
       installed[domain] = false;
     }
 }
+
+PyMemAllocatorEx *bursar_hooks_lowest(unsigned domain) { return installed[domain] ? &under[domain] : NULL; }
 
 bool bursar_hooks_left(void) {
   for (unsigned domain = 0; domain < BURSAR_DOMAINS_PYTHON; domain++)

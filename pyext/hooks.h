@@ -13,6 +13,8 @@ void bursar_hooks_install(uint32_t domains);
 void bursar_hooks_remove(void);
 /* From here on allocations ask which scope they are in (scope.h). */
 void bursar_hooks_expect_scopes(void);
+/* What stands below ours now; NULL: they are not set. */
+PyMemAllocatorEx *bursar_hooks_lowest(unsigned domain);
 /* Could some of them not be taken out? */
 bool bursar_hooks_left(void);
 /* Keeps pymalloc's arenas out of the mappings, where blocks of these domains are counted; tells count.h of their end. */

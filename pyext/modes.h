@@ -25,14 +25,18 @@ extern const struct bursar_modes_hooks bursar_sampling_hooks, bursar_counting_ho
 extern PyMemAllocatorEx bursar_modes_under[3];
 /* Sizes below this never reach another domain inside the allocator that was there. */
 extern size_t bursar_modes_plain;
-extern bool bursar_modes_malloc; /* malloc itself is hooked below them */
 
 /* Why books of this mode (enum bursar_mode) cannot be opened, or NULL. */
 const char *bursar_modes_refuse(unsigned mode);
-void bursar_modes_install(unsigned mode, uint32_t domains);
+/* NULL, or why not: the books are to be closed then. */
+const char *bursar_modes_install(unsigned mode, uint32_t domains) __attribute__((warn_unused_result));
 void bursar_modes_remove(void);
+/* What stands below the hooks of any mode; NULL: none are set. */
+PyMemAllocatorEx *bursar_modes_lowest(unsigned domain);
 /* From here on hooks charge scopes (charging.h). */
 void bursar_modes_expect_scopes(void);
+/* pymalloc gets an arena, or NULL.  False: there is none that can be used. */
+bool bursar_modes_arena(const void *p, size_t bytes);
 
 /* Blocks that others than malloc cut (bursar.h): nobody knows their usable bytes.  Any thread, class H. */
 void bursar_sampling_begun(void *p, size_t size);

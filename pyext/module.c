@@ -14,18 +14,33 @@
 #include "api.h"
 #include "balance.h"
 #include "base/tell.h"
+#include "container.h"
+#include "converting.h"
 #include "frames.h"
+#include "freeze.h"
+#include "governor.h"
+#include "hideouts.h"
 #include "hooks.h"
 #include "ledger/boot.h"
 #include "ledger/domains.h"
 #include "ledger/place.h"
 #include "modes.h"
 #include "native_books.h"
+#include "no_core.h"
 #include "numpy.h"
+#include "open.h"
 #include "prim/prim.h"
+#include "refusing.h"
 #include "report/summary.h"
+#include "residue.h"
 #include "scope.h"
+#include "shared.h"
+#include "sizes.h"
+#include "uses.h"
+#include "vault.h"
+#include "verdicts.h"
 #include "weave.h"
+#include "wiping.h"
 
 /* One set of books a process: whose they are, and how they end. */
 static struct {
@@ -56,20 +71,26 @@ static uint32_t heard(uint32_t domains) {
   return bursar_native_books_there() ? domains : domains & ~BURSAR_DOMAINS_NATIVE;
 }
 
-static void listen_to(uint32_t mode, uint32_t domains) {
+/* NULL, or why it cannot be. */
+static const char *listen_to(uint32_t mode, uint32_t domains) {
   const struct bursar_modes_hooks *hooks = mode == BURSAR_MODE_SAMPLE  ? &bursar_sampling_hooks
                                            : mode == BURSAR_MODE_COUNT ? &bursar_counting_hooks
                                                                        : NULL;
+  const char *refused = NULL;
   if (hooks)
-    bursar_modes_install(mode, domains);
+    refused = bursar_modes_install(mode, domains);
   else
     bursar_hooks_install(domains);
+  if (refused)
+    return refused;
   if (domains >> BURSAR_DOMAIN_NUMPY & 1)
     bursar_numpy_open(hooks ? &hooks->numpy : NULL);
   bursar_native_books_open(domains, hooks ? &hooks->native : NULL);
+  return NULL;
 }
 
 static void remove_hooks(void) {
+  bursar_refusing_remove();
   bursar_hooks_remove();
   bursar_modes_remove();
 }
@@ -81,6 +102,14 @@ static bool follow_native(void) {
     return true;
   bursar_tell("native frames are left out of stacks: that needs x86-64 and glibc 2.35 or later");
   return false;
+}
+
+static void close_books(enum bursar_state state) {
+  bursar_anywhere_catch_up();
+  bursar_native_books_close();
+  bursar_numpy_close();
+  bursar_account_stop(state);
+  remove_hooks();
 }
 
 static int open_books(const char *path, const struct bursar_boot *boot, enum bursar_phase phase, pid_t parent,
@@ -117,16 +146,11 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
     return status;
   process.pid = getpid();
   snprintf(process.path, sizeof process.path, "%s", path);
-  listen_to(boot->mode, settings.domains);
-  return 0;
-}
-
-static void close_books(enum bursar_state state) {
-  bursar_anywhere_catch_up();
-  bursar_native_books_close();
-  bursar_numpy_close();
-  bursar_account_stop(state);
-  remove_hooks();
+  refused = listen_to(boot->mode, settings.domains);
+  if (!refused)
+    return 0;
+  close_books(BURSAR_STATE_STOPPED);
+  return bursar_error_set(error, BURSAR_FAILED, "%s", refused);
 }
 
 /* No other handler's memory goes through the books while some thread that will not be there may hold a lock of theirs. */
@@ -247,6 +271,16 @@ static int register_finish(PyObject *module) {
   return process.finishes ? 0 : -1;
 }
 
+/* Stays, whatever becomes of the books. */
+static PyObject *bursar_wipe(PyObject *module, PyObject *unused) {
+  const char *why = in_main_interpreter() ? bursar_wiping_start() : NULL;
+  if (why)
+    PyErr_SetString(PyExc_RuntimeError, why);
+  if (PyErr_Occurred())
+    return NULL;
+  Py_RETURN_NONE;
+}
+
 static PyObject *bursar_start(PyObject *module, PyObject *args, PyObject *kwargs) {
   static char *names[] = {"path", "cap", "within", "follow", "domains", "mode", "interval", "seed", "native", NULL};
   PyObject *given = NULL;
@@ -339,12 +373,17 @@ static PyObject *bursar_live_bytes(PyObject *module, PyObject *unused) {
   return PyLong_FromLongLong(bursar_account.active ? bursar_account_live() : -1);
 }
 
+/* -1: mode sample does not count them. */
+static long long known_frees(const struct bursar_tally *all) {
+  return bursar_account.mode == BURSAR_MODE_SAMPLE ? -1 : (long long)all->frees;
+}
+
 static PyObject *bursar_counters(PyObject *module, PyObject *unused) {
   bursar_count_settle();
   struct bursar_tally all = bursar_account_totals();
   long long live = bursar_account_live(), peak = (long long)BURSAR_BOOKS->peak;
-  return Py_BuildValue("LLKKK", live, peak > live ? peak : live, (unsigned long long)all.allocs,
-                       (unsigned long long)all.frees, (unsigned long long)all.alloc_bytes);
+  return Py_BuildValue("LLKLK", live, peak > live ? peak : live, (unsigned long long)all.allocs, known_frees(&all),
+                       (unsigned long long)all.alloc_bytes);
 }
 
 static PyObject *bursar_mark(PyObject *module, PyObject *unused) {
@@ -379,7 +418,7 @@ static PyObject *bursar_read(PyObject *module, PyObject *const *args, Py_ssize_t
   cells[0] = bursar_account_live();
   cells[1] = (int64_t)BURSAR_BOOKS->peak > cells[0] ? (int64_t)BURSAR_BOOKS->peak : cells[0];
   cells[2] = (int64_t)all.allocs;
-  cells[3] = (int64_t)all.frees;
+  cells[3] = known_frees(&all);
   cells[4] = (int64_t)all.alloc_bytes;
   if (into.len == (Py_ssize_t)sizeof cells)
     memcpy(into.buf, cells, sizeof cells);
@@ -405,6 +444,8 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
     return raise_error(&error);
   if (process.boot.pid != getpid() && !process.boot.follow)
     Py_RETURN_NONE;
+  if (process.boot.no_core && !bursar_no_core_set()) /* first: whatever becomes of the books */
+    return NULL;
   if (register_handlers() != 0 || register_finish(module) != 0)
     return PyErr_Occurred() ? NULL : PyErr_NoMemory();
   bursar_tell_remember();
@@ -412,6 +453,11 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
   process.quiet = process.boot.quiet || process.boot.pid != getpid();
   process.under_run = true;
   bursar_native_books_claim();
+  if (process.boot.wipe) {
+    const char *why = bursar_wiping_start();
+    if (why)
+      bursar_tell(why);
+  }
   if (process.boot.domains & BURSAR_DOMAINS_NATIVE) /* a program that embeds Python may have no preload */
     bursar_native_books_reach();
 
@@ -477,9 +523,25 @@ static PyObject *bursar_ledger_summary(PyObject *module, PyObject *args) {
   Py_RETURN_NONE;
 }
 
+static PyObject *bursar_plant_refusal(PyObject *self, PyObject *number) {
+  unsigned long long at = PyLong_AsUnsignedLongLong(number);
+  return PyErr_Occurred() ? NULL : PyLong_FromUnsignedLongLong(bursar_refusing_plant(at));
+}
+
+static PyObject *bursar_soft_bell(PyObject *self, PyObject *unused) {
+  int bell = bursar_refusing_bell();
+  return bell < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(bell);
+}
+
+static PyObject *bursar_soft_told(PyObject *self, PyObject *unused) {
+  PyObject *scope = bursar_refusing_told();
+  return scope ? scope : Py_NewRef(Py_None);
+}
+
 static PyMethodDef functions[] = {
     {"start", (PyCFunction)(void (*)(void))bursar_start, METH_VARARGS | METH_KEYWORDS,
      "Opens a ledger and sets the hooks."},
+    {"wipe", bursar_wipe, METH_NOARGS, "From here on all that is freed is zeroed first."},
     {"stop", bursar_stop, METH_NOARGS, "Closes the books."},
     {"status", bursar_status, METH_NOARGS, "What the books are doing."},
     {"create", bursar_create, METH_VARARGS, "Makes a ledger file and returns its path."},
@@ -488,20 +550,33 @@ static PyMethodDef functions[] = {
     {"counters", bursar_counters, METH_NOARGS, "Live bytes, peak bytes, allocations, frees, allocated bytes."},
     {"read", (PyCFunction)(void (*)(void))bursar_read, METH_FASTCALL,
      "Writes the counters and a mark's peak, which it closes."},
+    {"_plant_refusal", bursar_plant_refusal, METH_O, "For tests: which block is refused."},
+    {"soft_bell", bursar_soft_bell, METH_NOARGS, "A descriptor that is readable once a soft limit was passed."},
+    {"soft_told", bursar_soft_told, METH_NOARGS, "The next scope whose soft limit was passed, or None."},
+    {"tell", bursar_scope_tell, METH_VARARGS,
+     "Notes an event of a scope, or of the process (None). False where there are no books."},
     {"mark", bursar_mark, METH_NOARGS, "Begins to watch for the greatest live bytes."},
     {"unmark", bursar_unmark, METH_O, "Ends it and returns them."},
     {"boot", bursar_boot, METH_O, "Starts as BURSAR_RUN says."},
     {"switch_on", bursar_switch_on, METH_O, "Starts as BURSAR says."},
+    {"no_core", bursar_no_core, METH_NOARGS, "No core file, no debugger."},
     {"finish", bursar_finish, METH_NOARGS, "Ends as `bursar run` promises."},
     {"ledger_summary", bursar_ledger_summary, METH_VARARGS, "Prints the summary of a ledger to a descriptor."},
+    {"size_of", bursar_sizes_of, METH_VARARGS,
+     "Bytes, of a number or a text such as 512 MiB; the argument's name is for errors."},
     {"balance", bursar_balance_here, METH_NOARGS, "This process's resident memory, explained."},
     {NULL, NULL, 0, NULL},
 };
 
 static int fill(PyObject *module) {
+  static int (*const parts[])(PyObject *) = {bursar_scope_add_type, bursar_hideouts_add, bursar_residue_add,
+                                             bursar_freeze_add,     bursar_vault_add,    bursar_container_add,
+                                             bursar_converting_add, bursar_open_add,     bursar_governor_add,
+                                             bursar_verdicts_add,   bursar_uses_add,     bursar_shared_add};
   bursar_api_publish();
-  if (bursar_scope_add_type(module) != 0)
-    return -1;
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+    if (parts[i](module) != 0)
+      return -1;
   PyObject *cap_max = PyLong_FromUnsignedLongLong(BURSAR_CAP_MAX);
   int status = cap_max ? PyModule_AddObjectRef(module, "CAP_MAX", cap_max) : -1;
   Py_XDECREF(cap_max);

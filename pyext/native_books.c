@@ -137,7 +137,7 @@ static bool asked; /* atomic: any thread may */
 static int look(void *unused) {
   __atomic_store_n(&asked, false, __ATOMIC_RELAXED);
   if (bursar_patch_due())
-    (void)bursar_patch_all(bursar_native_books_modules_came);
+    bursar_patch_again();
   return 0;
 }
 

@@ -5,6 +5,9 @@
 
 #include "anywhere.h"
 #include "prim/prim.h"
+#include "refusing.h"
+#include "secret/wipe.h"
+#include "wiping.h"
 
 /* NEP 49's structures, version 1, as NumPy's public headers have them. */
 struct allocator {
@@ -22,9 +25,10 @@ struct handler {
 static struct handler *hooked;                /* NumPy's own; NULL: not yet */
 struct bursar_numpy_hooks bursar_numpy_under; /* what it held */
 static struct bursar_numpy_hooks ours;
-static bool wanted, expected, asked;
+static bool wanted, wipes, expected, asked;
 static uint64_t last_asked;
 
+#define CACHED 1024           /* bytes: from here on NumPy frees what it does not need */
 #define ASK_EVERY 10000000ull /* ns */
 
 /* --- the hooks: NumPy calls them under the GIL ------------------------------------------------------------------------- */
@@ -65,12 +69,21 @@ static void hook_free(void *ctx, void *p, size_t size) {
   bursar_numpy_under.free(ctx, p, size);
 }
 
+static void (*free_unwiped)(void *ctx, void *p, size_t size);
+static void free_wiped(void *ctx, void *p, size_t size) {
+  if (p && size < CACHED && bursar_wiping_wants(p))
+    bursar_wipe(p, size);
+  free_unwiped(ctx, p, size);
+}
+
 /* --- finding it --------------------------------------------------------------------------------------------------------- */
 
+/* Not by PyImport_GetModule, which waits for a module's import by Python code of importlib's: that code may be what a pending call
+ * has interrupted, and 3.11's does not bear it (`import datetime` failed once in 200 runs). */
 static PyObject *loaded(const char *name) {
-  PyObject *key = PyUnicode_FromString(name), *module = key ? PyImport_GetModule(key) : NULL;
-  Py_XDECREF(key);
-  return module;
+  PyObject *modules = PyImport_GetModuleDict(); /* borrowed, as what is in it */
+  PyObject *module = modules && PyDict_CheckExact(modules) ? PyDict_GetItemString(modules, name) : NULL;
+  return Py_XNewRef(module);
 }
 
 static struct handler *find(void) {
@@ -92,6 +105,15 @@ static bool fits(const struct handler *handler) {
          memcmp(handler->name, "default_allocator", sizeof "default_allocator") == 0;
 }
 
+/* Ours, once somebody wanted them; and below them the one that wipes. */
+static void set(void) {
+  if (wipes && bursar_numpy_under.free != free_wiped) {
+    free_unwiped = bursar_numpy_under.free;
+    bursar_numpy_under.free = free_wiped;
+  }
+  hooked->allocator.hooks = bursar_refusing_numpy(ours.malloc ? ours : bursar_numpy_under);
+}
+
 static void hook(void) {
   PyObject *type, *value, *traceback;
   if (hooked)
@@ -102,13 +124,13 @@ static void hook(void) {
   if (!handler || !fits(handler))
     return;
   bursar_numpy_under = handler->allocator.hooks;
-  handler->allocator.hooks = ours;
   hooked = handler;
+  set();
 }
 
 static int look(void *unused) {
   asked = false;
-  if (wanted)
+  if (wanted || wipes)
     hook();
   return 0;
 }
@@ -117,7 +139,20 @@ void bursar_numpy_open(const struct bursar_numpy_hooks *hooks) {
   ours = hooks ? *hooks : (struct bursar_numpy_hooks){hook_malloc, hook_calloc, hook_realloc, hook_free};
   wanted = true;
   if (hooked)
-    hooked->allocator.hooks = ours;
+    set();
+  else
+    hook();
+}
+
+void bursar_numpy_refuse(void) {
+  if (hooked)
+    set();
+}
+
+void bursar_numpy_wipe(void) {
+  wipes = true;
+  if (hooked)
+    set();
   else
     hook();
 }
@@ -130,7 +165,7 @@ void bursar_numpy_close(void) { wanted = false; }
 void bursar_numpy_met(const PyCodeObject *code) {
   static const char sign[] = "/numpy/__init__.py";
   const PyObject *file = code->co_filename;
-  if (!wanted || hooked || asked)
+  if (!(wanted || wipes) || hooked || asked)
     return;
   if (!expected && PyUnicode_IS_COMPACT_ASCII(file)) {
     Py_ssize_t bytes = PyUnicode_GET_LENGTH(file), tail = sizeof sign - 1;
@@ -142,7 +177,7 @@ void bursar_numpy_met(const PyCodeObject *code) {
 
 void bursar_numpy_ask(void) {
   uint64_t now;
-  if (!wanted || hooked || asked || (now = bursar_prim_now_coarse()) - last_asked < ASK_EVERY)
+  if (!(wanted || wipes) || hooked || asked || (now = bursar_prim_now_coarse()) - last_asked < ASK_EVERY)
     return;
   last_asked = now;
   asked = Py_AddPendingCall(look, NULL) == 0;

@@ -21,6 +21,10 @@ extern struct bursar_numpy_hooks bursar_numpy_under; /* NumPy's own */
 /* Hooks NumPy, if it is loaded, else as soon as it is: with these functions, NULL: with mode exact's. */
 void bursar_numpy_open(const struct bursar_numpy_hooks *hooks);
 void bursar_numpy_close(void);
+/* From here on refusing.h's hooks stand in front. */
+void bursar_numpy_refuse(void);
+/* From here on small blocks that wiping.h wants are zeroed before they go to NumPy's cache; larger ones are malloc's. */
+void bursar_numpy_wipe(void);
 /* A code object was met for the first time: is NumPy on its way?  Class H. */
 void bursar_numpy_met(const PyCodeObject *code);
 /* The same question from modes that meet few codes, or none: asked now and then.  Main GIL, class H. */

@@ -41,19 +41,12 @@ static __attribute__((noinline)) void *chosen(void *p, size_t size, unsigned dom
 
 /* Nothing is to be forgotten of a block that a signal handler frees in the midst of our work: it then stays in the books until
  * its address is used again. */
-static __attribute__((noinline)) void ends_slowly(void *p, unsigned domain, bool counts) {
-  if (counts)
-    bursar_sample_free_slowly(p, domain);
-  if (!p || !bursar_sample_may_hold(p) || bursar_anywhere_inside)
+static __attribute__((noinline)) void ends_slowly(void *p) {
+  if (bursar_anywhere_inside)
     return;
   bursar_anywhere_inside = true;
   bursar_sample_end(p, bursar_holds_main_gil());
   bursar_anywhere_inside = false;
-}
-
-void bursar_sampling_forget(void *p) {
-  if (bursar_account.active && bursar_account.mode == BURSAR_MODE_SAMPLE)
-    ends_slowly(p, BURSAR_DOMAIN_MALLOC, false);
 }
 
 /* --- scopes ------------------------------------------------------------------------------------------------------------ */
@@ -65,8 +58,8 @@ static __thread const void *raws __attribute__((tls_model("initial-exec")));
 static INLINE void charge(void *p, size_t size) {
   if (p == raws || !bursar_modes_plain)
     bursar_charging_malloc_begins(p);
-  else if (size - 1 < BURSAR_POOL_LARGEST)
-    bursar_charging_pool_begins(p, bursar_pool_size(p));
+  else if (size - 1 < BURSAR_POOLS_LARGEST)
+    bursar_charging_pool_begins(p, bursar_pools_block(p));
   raws = NULL;
 }
 
@@ -78,24 +71,16 @@ static INLINE void *begins(void *p, size_t size, unsigned domain) {
   return UNLIKELY(bursar_sample_alloc(size, domain)) ? chosen(p, size, domain) : p;
 }
 
-static INLINE void ends(void *p, unsigned domain) {
-  if (UNLIKELY(!bursar_sample_free(p, domain)))
-    ends_slowly(p, domain, true);
+/* Ends are not counted: what is live is known from the chosen blocks.  An address that comes down from another hook is then
+ * no longer among them. */
+static INLINE void ends(void *p) {
+  if (UNLIKELY(bursar_sample_may_hold(p)))
+    ends_slowly(p);
 }
 
-/* Inside other hooks a free comes down with the pointer that the outermost one has counted.  `lowest`: no hook is below, and
- * the address may come back to this thread as somebody else's. */
-static INLINE void ends_below(void *p, unsigned domain, bool lowest) {
-  if (bursar_anywhere_inside)
-    return;
-  if (p != bursar_lanes_mine.last) {
-    ends(p, domain);
-    return;
-  }
-  if (lowest)
-    bursar_lanes_mine.last = NULL;
-  if (UNLIKELY(bursar_sample_may_hold(p)))
-    ends_slowly(p, domain, false);
+void bursar_sampling_forget(void *p) {
+  if (bursar_account.active && bursar_account.mode == BURSAR_MODE_SAMPLE)
+    ends(p);
 }
 
 /* Taken out, if it was chosen: else the record's number is 0. */
@@ -116,13 +101,11 @@ static void put_back(void *p, struct bursar_record old) {
   bursar_anywhere_inside = was;
 }
 
-static void drop(void *p, struct bursar_record old, unsigned domain) {
+static void drop(void *p, struct bursar_record old) {
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
-  bursar_sample_free_slowly(p, domain);
   if (old.number)
     bursar_sample_drop(p, old, bursar_holds_main_gil());
-  bursar_lanes_mine.last = NULL; /* no free comes down */
   bursar_anywhere_inside = was;
 }
 
@@ -138,7 +121,7 @@ static void *resized(void *p, size_t size, unsigned domain, void *(*call)(void *
   if (p && !q)
     put_back(p, old);
   else if (p)
-    drop(p, old, domain);
+    drop(p, old);
   return begins(q, size, domain);
 }
 
@@ -154,11 +137,17 @@ static INLINE void *large_malloc(size_t size, unsigned domain, bool scoped) {
   return begins(p, size, domain);
 }
 
-static INLINE void *small_malloc(size_t size, unsigned domain, bool scoped) {
+static INLINE void *small_malloc_scoped(size_t size, unsigned domain) {
   void *p = under[domain].malloc(under[domain].ctx, size);
-  if (scoped && p)
+  if (p)
     bursar_charging_pool_begins(p, (size + 15) & ~(size_t)15);
   return begins(p, size, domain);
+}
+
+static INLINE void *small_malloc_slowly(size_t size, unsigned domain) {
+  bool is_chosen = bursar_sample_alloc_slowly(size, domain);
+  void *p = under[domain].malloc(under[domain].ctx, size);
+  return p && is_chosen ? chosen(p, size, domain) : p;
 }
 
 static INLINE void *hooked_calloc(size_t count, size_t size, unsigned domain, bool scoped) {
@@ -185,24 +174,34 @@ static INLINE void *hooked_realloc(void *p, size_t size, unsigned domain, bool s
 }
 
 static INLINE void hooked_free(void *p, unsigned domain, bool scoped) {
-  ends(p, domain);
+  ends(p);
   if (scoped)
     bursar_charging_any_ends(p, 0);
   under[domain].free(under[domain].ctx, p);
 }
 
 /* One set of them: name, domain, whether scopes are charged. */
-#define HOOKS(name, domain, scoped)                                                                                   \
-  static __attribute__((noinline)) void *name##_malloc_large(size_t size) {                                           \
-    return large_malloc(size, domain, scoped);                                                                        \
-  }                                                                                                                   \
-  static void *name##_malloc(void *ctx, size_t size) {                                                                \
-    return UNLIKELY(size - 1 >= bursar_modes_plain) ? name##_malloc_large(size) : small_malloc(size, domain, scoped); \
-  }                                                                                                                   \
-  static void *name##_calloc(void *ctx, size_t count, size_t size) {                                                  \
-    return hooked_calloc(count, size, domain, scoped);                                                                \
-  }                                                                                                                   \
-  static void *name##_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, domain, scoped); }    \
+#define HOOKS(name, domain, scoped)                                                                                 \
+  static __attribute__((noinline)) void *name##_malloc_large(size_t size) {                                         \
+    return large_malloc(size, domain, scoped);                                                                      \
+  }                                                                                                                 \
+  static __attribute__((noinline)) void *name##_malloc_slowly(size_t size) {                                        \
+    return small_malloc_slowly(size, domain);                                                                       \
+  }                                                                                                                 \
+  static void *name##_malloc(void *ctx, size_t size) {                                                              \
+    if (UNLIKELY(size - 1 >= bursar_modes_plain))                                                                   \
+      return name##_malloc_large(size);                                                                             \
+    if (scoped)                                                                                                     \
+      return small_malloc_scoped(size, domain);                                                                     \
+    /* Counted before it is served: the call below is then a jump.  Where memory is out, too much by this block. */ \
+    if (UNLIKELY(bursar_sample_alloc_fast(size, domain)))                                                           \
+      return name##_malloc_slowly(size);                                                                            \
+    return under[domain].malloc(under[domain].ctx, size);                                                           \
+  }                                                                                                                 \
+  static void *name##_calloc(void *ctx, size_t count, size_t size) {                                                \
+    return hooked_calloc(count, size, domain, scoped);                                                              \
+  }                                                                                                                 \
+  static void *name##_realloc(void *ctx, void *p, size_t size) { return hooked_realloc(p, size, domain, scoped); }  \
   static void name##_free(void *ctx, void *p) { hooked_free(p, domain, scoped); }
 HOOKS(obj, BURSAR_DOMAIN_OBJ, false)
 HOOKS(mem, BURSAR_DOMAIN_MEM, false)
@@ -212,10 +211,8 @@ HOOKS(mem_scoped, BURSAR_DOMAIN_MEM, true)
 
 /* --- RAW, NumPy, malloc: below others ------------------------------------------------------------------------------------ */
 
-/* Not inside another hook.  An address that was freed from above may come back here. */
+/* Not inside another hook. */
 static INLINE void *begins_below(void *p, size_t size, unsigned domain) {
-  if (p == bursar_lanes_mine.last)
-    bursar_lanes_mine.last = NULL;
   if (UNLIKELY(bursar_charging_on))
     bursar_charging_malloc_begins(p);
   return begins(p, size, domain);
@@ -276,7 +273,7 @@ RAW_HOOKS(raw_scoped, true)
 #undef RAW_HOOKS
 
 static void raw_free(void *ctx, void *p) {
-  ends_below(p, BURSAR_DOMAIN_RAW, !bursar_modes_malloc);
+  ends(p);
   discharge_below(p);
   under[BURSAR_DOMAIN_RAW].free(under[BURSAR_DOMAIN_RAW].ctx, p);
 }
@@ -308,7 +305,7 @@ static void *numpy_realloc(void *ctx, void *p, size_t size) {
 }
 static void numpy_free(void *ctx, void *p, size_t size) {
   if (bursar_account.active && !bursar_anywhere_inside) {
-    ends(p, BURSAR_DOMAIN_NUMPY);
+    ends(p);
     discharge_below(p);
   }
   bursar_numpy_under.free(ctx, p, size);
@@ -317,18 +314,16 @@ static void numpy_free(void *ctx, void *p, size_t size) {
 void bursar_sampling_begun(void *p, size_t size) {
   if (bursar_anywhere_inside)
     return;
-  if (p == bursar_lanes_mine.last)
-    bursar_lanes_mine.last = NULL;
   (void)begins(p, size, BURSAR_DOMAIN_MALLOC);
 }
-void bursar_sampling_ending(void *p) { ends_below(p, BURSAR_DOMAIN_MALLOC, true); }
+void bursar_sampling_ending(void *p) { ends(p); }
 
 static void native_begun(void *p, size_t size) {
   if (!bursar_anywhere_inside)
     (void)begins_below(p, size, BURSAR_DOMAIN_MALLOC);
 }
 static void native_ending(void *p) {
-  ends_below(p, BURSAR_DOMAIN_MALLOC, true);
+  ends(p);
   discharge_below(p);
 }
 static bool native_lift(void *p, struct bursar_record *old) {
@@ -345,7 +340,7 @@ static void native_drop(void *p, struct bursar_record old, void *q, size_t size)
     put_back(p, old);
     return;
   }
-  drop(p, old, BURSAR_DOMAIN_MALLOC);
+  drop(p, old);
   if (q)
     native_begun(q, size);
 }

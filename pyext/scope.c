@@ -8,7 +8,15 @@
 #include "anywhere.h"
 #include "charging.h"
 #include "frames.h"
+#include "hideouts.h"
 #include "hooks.h"
+#include "ledger/events.h"
+#include "policy/budget.h"
+#include "policy/rest.h"
+#include "refusing.h"
+#include "sizes.h"
+#include "verdicts.h"
+#include "wiping.h"
 
 enum state { NEW, OPEN, ENDED };
 
@@ -18,6 +26,12 @@ typedef struct scope {
   struct scope *around; /* the scope that it was entered in, or NULL */
   enum state state;
   bool events;
+  bool wipe;
+  struct bursar_open open;       /* what is opened in it and left open */
+  int64_t hard, soft;            /* limits in bytes; 0: none */
+  PyObject *on_soft;             /* called once soft is passed; NULL: nobody */
+  struct bursar_budget budget;   /* as it ended */
+  PyObject *prove;               /* secrets that nothing may be left of at its end; NULL: none */
   uint32_t slot;                 /* 0: counts nothing */
   uint32_t books;                /* of which start of the books that slot is */
   uint32_t base;                 /* in_c.base before it was entered */
@@ -31,7 +45,10 @@ static uint32_t books_started;
 static PyObject *names;        /* name: its index in some books */
 static uint32_t names_started; /* which */
 
-void bursar_scope_start(void) { books_started++; }
+void bursar_scope_start(void) {
+  books_started++;
+  bursar_budget_forget();
+}
 
 /* --- where the thread is --------------------------------------------------------------------------------------------------- */
 
@@ -63,8 +80,15 @@ static uint32_t slot_of(const Scope *scope) {
   return scope ? scope->slot : 0;
 }
 
+/* While the variable changes it may not be asked: what is asked for it then stays in its cache, and is not its value any more
+ * after that (a reset allocates in the midst of it). */
+static __thread bool changing __attribute__((tls_model("initial-exec")));
+static __thread Scope *meanwhile __attribute__((tls_model("initial-exec")));
+
 static Scope *scope_here(void) {
   PyObject *found = NULL;
+  if (changing)
+    return meanwhile;
   if (!current || PyContextVar_Get(current, NULL, &found) != 0 || !found)
     return NULL;
   Py_DECREF(found); /* the context keeps it */
@@ -83,8 +107,42 @@ void bursar_scope_follow(void) {
   bursar_anywhere_scope = bursar_scopes_handle(slot);
 }
 
+uint32_t bursar_scope_slot(void) {
+  uint32_t slot = slot_in_c();
+  return slot ? slot : slot_of(scope_here());
+}
+
+PyObject *bursar_scope_with(uint32_t slot) {
+  Scope *scope = scope_here();
+  while (scope && !(scope->slot == slot && counts(scope)))
+    scope = scope->around;
+  return (PyObject *)scope;
+}
+
+bool bursar_scope_wipes(void) {
+  const Scope *scope = scope_here();
+  while (scope && !(scope->wipe && scope->state == OPEN))
+    scope = scope->around;
+  return scope != NULL;
+}
+
+struct bursar_open *bursar_scope_open(PyObject *value, PyObject **scope) {
+  Scope *at = scope_type && PyType_IsSubtype(Py_TYPE(value), scope_type) ? (Scope *)value : NULL;
+  while (at && !(at->open.watch && at->state == OPEN))
+    at = at->around;
+  *scope = (PyObject *)at;
+  return at ? &at->open : NULL;
+}
+
+PyObject *bursar_scope_open_around(PyObject *scope) {
+  PyObject *found = NULL;
+  bool known = PyType_IsSubtype(Py_TYPE(scope), scope_type) && ((Scope *)scope)->around;
+  return known && bursar_scope_open((PyObject *)((Scope *)scope)->around, &found) ? found : NULL;
+}
+
 /* At once, and not at the thread's next allocation under the GIL: the one after this may be without. */
 static void follow_now(void) {
+  bursar_wiping_follow();
   if (!bursar_account.active)
     return;
   bool was = bursar_anywhere_inside;
@@ -97,12 +155,46 @@ static void follow_now(void) {
 
 /* --- the type ---------------------------------------------------------------------------------------------------------------- */
 
+static int limit_of(PyObject *given, const char *argument, int64_t *out) {
+  return given == Py_None ? 0 : bursar_sizes_read(given, argument, out);
+}
+
+static int limits_of(PyObject *hard, PyObject *soft, PyObject *on_soft, int64_t limits[2]) {
+  if (limit_of(hard, "hard", &limits[0]) != 0 || limit_of(soft, "soft", &limits[1]) != 0)
+    return -1;
+  if (limits[0] && limits[1] > limits[0]) {
+    PyErr_Format(PyExc_ValueError, "soft=%R is above hard=%R: nobody would be told before it is refused", soft, hard);
+    return -1;
+  }
+  if (on_soft != Py_None && !(PyCallable_Check(on_soft) && limits[1])) {
+    PyErr_SetString(PyExc_ValueError, "on_soft takes something to call, and needs soft=");
+    return -1;
+  }
+  return 0;
+}
+
+/* Who calls on_soft is Python's, a thread of its own. */
+static int watch_soft(void) {
+  PyObject *module = PyImport_ImportModule("bursar._budget");
+  PyObject *result = module ? PyObject_CallMethod(module, "watch", NULL) : NULL;
+  Py_XDECREF(module);
+  Py_XDECREF(result);
+  return result ? 0 : -1;
+}
+
 static PyObject *scope_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  static char *keywords[] = {"name", "events", NULL};
-  PyObject *name;
-  int events = 0;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|$p:scope", keywords, &name, &events))
+  static char *keywords[] = {"name", "hard", "soft", "events", "wipe", "prove", "left_open", "on_soft", NULL};
+  PyObject *name, *prove = Py_None, *left_open = NULL, *hard = Py_None, *soft = Py_None, *on_soft = Py_None;
+  int64_t limits[2] = {0};
+  int events = 0, wipe = 0;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|$OOppOOO:scope", keywords, &name, &hard, &soft, &events, &wipe,
+                                   &prove, &left_open, &on_soft) ||
+      limits_of(hard, soft, on_soft, limits) != 0 || (on_soft != Py_None && watch_soft() != 0))
     return NULL;
+  if (prove != Py_None && !(wipe && PyList_Check(prove))) {
+    PyErr_SetString(PyExc_ValueError, "prove takes a list of secrets, and needs wipe=True");
+    return NULL;
+  }
   if (PyUnicode_GET_LENGTH(name) == 0) {
     PyErr_SetString(PyExc_ValueError, "a scope needs a name");
     return NULL;
@@ -111,6 +203,13 @@ static PyObject *scope_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
   if (self) {
     self->name = Py_NewRef(name);
     self->events = events != 0;
+    self->wipe = wipe != 0;
+    self->prove = prove == Py_None ? NULL : Py_NewRef(prove);
+    self->hard = limits[0];
+    self->soft = limits[1];
+    self->on_soft = on_soft == Py_None ? NULL : Py_NewRef(on_soft);
+    if (bursar_open_ask(&self->open, left_open, name) != 0)
+      Py_CLEAR(self);
   }
   return (PyObject *)self;
 }
@@ -146,11 +245,20 @@ static void use(void) {
     bursar_charging_expect();
 }
 
+static int make_variable(void) {
+  if (!current)
+    current = PyContextVar_New("bursar_scope", NULL);
+  return current ? 0 : -1;
+}
+
 /* Makes it the scope of the running context. */
 static int set(Scope *self) {
   if (!current && !(current = PyContextVar_New("bursar_scope", NULL)))
     return -1;
+  changing = true;
+  meanwhile = self->around;
   self->token = PyContextVar_Set(current, (PyObject *)self);
+  changing = false;
   if (!self->token)
     return -1;
   self->base = in_c.base;
@@ -161,7 +269,11 @@ static int set(Scope *self) {
 }
 
 static int unset(Scope *self) {
-  if (!self->token || PyContextVar_Reset(current, self->token) != 0) {
+  changing = true;
+  meanwhile = self->around;
+  int status = self->token ? PyContextVar_Reset(current, self->token) : -1;
+  changing = false;
+  if (status != 0) {
     if (PyErr_Occurred() && (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_RuntimeError))) {
       PyErr_Clear();
       PyErr_Format(PyExc_RuntimeError, "scope '%U' was entered in another thread or task: leave it there", self->name);
@@ -174,6 +286,23 @@ static int unset(Scope *self) {
   return 0;
 }
 
+static bool limited(const Scope *self) { return self->hard || self->soft; }
+
+static int begin_budget(Scope *self) {
+  if (!self->slot) {
+    return PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                            "the budget of scope '%U' is not held: no books are kept that know what it holds "
+                            "(bursar.start())",
+                            self->name);
+  }
+  if (!bursar_budget_begin(self->slot, self->hard, self->soft)) {
+    PyErr_NoMemory();
+    return -1;
+  }
+  bursar_refusing_expect();
+  return 0;
+}
+
 static PyObject *scope_enter(Scope *self, PyObject *unused) {
   if (self->state != NEW) {
     PyErr_Format(PyExc_RuntimeError, "scope '%U' was entered before: make a new one for each entry", self->name);
@@ -182,17 +311,29 @@ static PyObject *scope_enter(Scope *self, PyObject *unused) {
   uint32_t name = 0;
   if (PyInterpreterState_Get() != PyInterpreterState_Main())
     return Py_NewRef(self); /* the books are the main interpreter's */
-  if (bursar_account.active && index_of(self->name, &name) != 0)
+  if (make_variable() != 0 || (bursar_account.active && index_of(self->name, &name) != 0) ||
+      bursar_open_begin(&self->open, current) != 0)
     return NULL;
   Scope *around = scope_here();
   self->around = (Scope *)Py_XNewRef((PyObject *)around);
   self->books = books_started;
   uint32_t outer = slot_in_c();
+  const char *why = self->wipe ? bursar_wiping_scope_begins() : NULL;
+  if (why) {
+    PyErr_SetString(PyExc_RuntimeError, why);
+    return NULL;
+  }
   self->slot = bursar_account.active ? bursar_scopes_enter(name, outer ? outer : slot_of(around)) : 0;
   self->state = OPEN;
-  if (set(self) != 0) {
+  bursar_rest_entered();
+  if (set(self) != 0 || (limited(self) && begin_budget(self) != 0)) {
+    if (self->token)
+      (void)unset(self);
     (void)bursar_scopes_end(self->slot);
     self->state = ENDED;
+    bursar_rest_left();
+    if (self->wipe)
+      (void)bursar_wiping_scope_ends();
     return NULL;
   }
   if (self->events && counts(self))
@@ -200,14 +341,68 @@ static PyObject *scope_enter(Scope *self, PyObject *unused) {
   return Py_NewRef(self);
 }
 
-static void end(Scope *self) {
+/* NULL, or why it did not do what it was to. */
+static const char *end(Scope *self) {
   if (counts(self)) {
     if (self->events)
       bursar_scopes_event(BURSAR_EVENT_SCOPE_ENDED, self->slot, 0);
+    if (limited(self))
+      self->budget = bursar_budget_end(self->slot);
     self->end = bursar_scopes_end(self->slot);
     bursar_scopes_look_again(self->slot);
   }
   self->state = ENDED;
+  bursar_rest_left();
+  return self->wipe ? bursar_wiping_scope_ends() : NULL;
+}
+
+/* The scan itself, and what is said of it, are Python's (python/bursar/_proof.py). */
+static bool prove(Scope *self) {
+  PyObject *module = PyImport_ImportModule("bursar._proof");
+  PyObject *result = module ? PyObject_CallMethod(module, "prove", "OO", self, self->prove) : NULL;
+  Py_XDECREF(module);
+  Py_XDECREF(result);
+  return result != NULL;
+}
+
+/* Whether the exception came from where the entry was last refused a block: by the code that caught it or by C code, which made
+ * another of it. */
+static bool is_of_refusal(const Scope *self, PyObject *error) {
+  if (PyErr_GivenExceptionMatches(error, PyExc_MemoryError))
+    return true;
+  if (!PyErr_GivenExceptionMatches(error, PyExc_RuntimeError) && !PyErr_GivenExceptionMatches(error, PyExc_SystemError))
+    return false;
+  PyTracebackObject *at = (PyTracebackObject *)PyException_GetTraceback(error), *innermost = at;
+  bool same = false;
+  while (innermost && innermost->tb_next)
+    innermost = innermost->tb_next;
+  if (innermost) {
+    PyCodeObject *code = PyFrame_GetCode(innermost->tb_frame);
+    same = (uintptr_t)code == self->budget.code && innermost->tb_lasti / 2 == self->budget.unit;
+    Py_DECREF(code);
+  }
+  Py_XDECREF(at);
+  return same;
+}
+
+/* The limit was the entry's own, and what it led to leaves it: that becomes BudgetExceeded.  False: an exception is set. */
+static bool convert(const Scope *self, PyObject *error) {
+  if (error == Py_None || !is_of_refusal(self, error))
+    return true;
+  PyObject *module = PyImport_ImportModule("bursar._budget");
+  PyObject *type = module ? PyObject_GetAttrString(module, "BudgetExceeded") : NULL;
+  int known = type ? PyObject_IsInstance(error, type) : -1;
+  PyObject *made = known == 0 ? PyObject_CallFunction(type, "OLLL", self->name, (long long)self->hard,
+                                                      (long long)self->budget.held, (long long)self->budget.asked)
+                              : NULL;
+  if (made) {
+    PyException_SetCause(made, Py_NewRef(error));
+    PyErr_SetObject(type, made);
+  }
+  Py_XDECREF(made);
+  Py_XDECREF(type);
+  Py_XDECREF(module);
+  return known > 0; /* of a scope within: it says itself whose limit it was */
 }
 
 static PyObject *scope_exit(Scope *self, PyObject *args) {
@@ -223,7 +418,23 @@ static PyObject *scope_exit(Scope *self, PyObject *args) {
   }
   if (self->token && unset(self) != 0)
     return NULL;
-  end(self);
+  if (limited(self))
+    bursar_thread_calm(PyThreadState_Get(), PyExc_MemoryError);
+  const char *why = end(self);
+  if (self->wipe)
+    bursar_hideouts_end_of_scope();
+  if (why) {
+    PyErr_SetString(PyExc_RuntimeError, why);
+    return NULL;
+  }
+  if (self->prove && !prove(self))
+    return NULL;
+  if (bursar_open_end(&self->open, (PyObject *)self, args) != 0)
+    return NULL;
+  if (self->budget.refused && PyTuple_GET_SIZE(args) == 3 && !convert(self, PyTuple_GET_ITEM(args, 1)))
+    return NULL;
+  if (bursar_verdict_due)
+    bursar_verdicts_attend();
   Py_RETURN_FALSE;
 }
 
@@ -240,6 +451,13 @@ static PyObject *scope_resume(Scope *self, PyObject *unused) {
   Py_RETURN_NONE;
 }
 
+static uint32_t string_of(const char *text, Py_ssize_t bytes) {
+  bursar_lock_take();
+  uint32_t string = bursar_stacks_string(text, (size_t)bytes);
+  bursar_lock_give();
+  return string;
+}
+
 static PyObject *scope_note(Scope *self, PyObject *text) {
   Py_ssize_t bytes;
   const char *utf8 = PyUnicode_Check(text) ? PyUnicode_AsUTF8AndSize(text, &bytes) : NULL;
@@ -248,13 +466,28 @@ static PyObject *scope_note(Scope *self, PyObject *text) {
       PyErr_SetString(PyExc_TypeError, "note() takes a string");
     return NULL;
   }
-  if (counts(self)) {
-    bursar_lock_take();
-    uint32_t string = bursar_stacks_string(utf8, (size_t)bytes);
-    bursar_lock_give();
-    bursar_scopes_event(BURSAR_EVENT_NOTE, self->slot, string);
-  }
+  if (counts(self))
+    bursar_scopes_event(BURSAR_EVENT_NOTE, self->slot, string_of(utf8, bytes));
   Py_RETURN_NONE;
+}
+
+PyObject *bursar_scope_tell(PyObject *module, PyObject *args) {
+  const char *kind, *text;
+  PyObject *scope;
+  long long about;
+  Py_ssize_t bytes;
+  uint32_t name = 0;
+  if (!PyArg_ParseTuple(args, "sOLs#:tell", &kind, &scope, &about, &text, &bytes))
+    return NULL;
+  uint32_t what = bursar_events_kind(kind);
+  if (!what || !(scope == Py_None || PyUnicode_Check(scope)))
+    return PyErr_Format(PyExc_ValueError, "tell() takes a kind of event, and a scope's name or None");
+  if (!bursar_account.active || PyInterpreterState_Get() != PyInterpreterState_Main())
+    Py_RETURN_FALSE;
+  if (scope != Py_None && index_of(scope, &name) != 0)
+    return NULL;
+  bursar_scopes_tell(what, name, about < 0 ? 0 : (uint64_t)about, bytes ? string_of(text, bytes) : 0);
+  Py_RETURN_TRUE;
 }
 
 /* What its blocks hold after its end is known while its slot is its own. */
@@ -292,16 +525,43 @@ static PyObject *scope_name(Scope *self, void *unused) { return Py_NewRef(self->
 
 static PyObject *scope_events(Scope *self, void *unused) { return PyBool_FromLong(self->events); }
 
+static PyObject *scope_limit(Scope *self, void *which) {
+  int64_t limit = which ? self->hard : self->soft;
+  return limit ? PyLong_FromLongLong(limit) : Py_NewRef(Py_None);
+}
+
+static PyObject *scope_on_soft(Scope *self, void *unused) { return Py_NewRef(self->on_soft ? self->on_soft : Py_None); }
+
+static PyObject *scope_prove(Scope *self, void *unused) { return Py_NewRef(self->prove ? self->prove : Py_None); }
+
+static PyObject *scope_left_open(Scope *self, void *unused) {
+  return Py_NewRef(self->open.action ? self->open.action : Py_None);
+}
+
+static PyObject *scope_keep(Scope *self, PyObject *what) {
+  PyObject *module = PyImport_ImportModule("bursar._open");
+  PyObject *result = module ? PyObject_CallMethod(module, "keep", "OO", self, what) : NULL;
+  Py_XDECREF(module);
+  return result;
+}
+
+static PyObject *scope_wipe(Scope *self, void *unused) { return PyBool_FromLong(self->wipe); }
+
 static int scope_traverse(Scope *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
   Py_VISIT(self->name);
   Py_VISIT(self->token);
+  Py_VISIT(self->prove);
+  Py_VISIT(self->open.objects);
+  Py_VISIT(self->on_soft);
   Py_VISIT((PyObject *)self->around);
   return 0;
 }
 
 static int scope_clear(Scope *self) {
   Py_CLEAR(self->token);
+  Py_CLEAR(self->prove);
+  Py_CLEAR(self->on_soft);
   Py_CLEAR(self->around);
   return 0;
 }
@@ -311,7 +571,8 @@ static void scope_dealloc(Scope *self) {
   PyTypeObject *type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
   if (self->state == OPEN)
-    end(self);
+    (void)end(self);
+  bursar_open_drop(&self->open);
   (void)scope_clear(self);
   Py_CLEAR(self->name);
   type->tp_free(self);
@@ -339,6 +600,7 @@ uint64_t bursar_scope_begin(const char *name, size_t bytes) {
   if (handle) {
     in_c.before[in_c.depth] = bursar_anywhere_scope;
     in_c.handle[in_c.depth++] = handle;
+    bursar_rest_entered();
     bursar_anywhere_scope = handle;
   }
   if (gil)
@@ -357,6 +619,7 @@ void bursar_scope_end(uint64_t handle) {
   bool gil = bursar_account.active && bursar_holds_main_gil();
   while (in_c.depth >= at) {
     uint32_t slot = bursar_scopes_slot(in_c.handle[--in_c.depth]);
+    bursar_rest_left();
     (void)bursar_scopes_end(slot);
     if (gil && slot)
       bursar_scopes_look_again(slot);
@@ -373,6 +636,8 @@ static PyMethodDef methods[] = {
     {"_suspend", (PyCFunction)scope_suspend, METH_NOARGS, "What follows is outside, until _resume."},
     {"_resume", (PyCFunction)scope_resume, METH_NOARGS, "What follows is inside again."},
     {"note", (PyCFunction)scope_note, METH_O, "Notes a text as an event, with the bytes held now."},
+    {"keep", (PyCFunction)scope_keep, METH_O,
+     "It is meant to stay open: the business of the scope around from here on, if that watches."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -380,6 +645,12 @@ static PyMethodDef methods[] = {
 static PyGetSetDef figures[] = {
     {"name", (getter)scope_name, NULL, "The name.", NULL},
     {"events", (getter)scope_events, NULL, "Whether its beginning and its end are noted as events.", NULL},
+    {"left_open", (getter)scope_left_open, NULL, "What is done about resources left open at its end, or None.", NULL},
+    {"prove", (getter)scope_prove, NULL, "The secrets that nothing may be left of at its end, or None.", NULL},
+    {"hard", (getter)scope_limit, NULL, "Bytes that it may hold, or None.", (void *)1},
+    {"soft", (getter)scope_limit, NULL, "Bytes from which on on_soft is called, or None.", NULL},
+    {"on_soft", (getter)scope_on_soft, NULL, "What is called then, or None.", NULL},
+    {"wipe", (getter)scope_wipe, NULL, "Whether its blocks are zeroed before they are freed.", NULL},
     FIGURE("live", LIVE, "Bytes that its blocks hold now, those of scopes within it included."),
     FIGURE("peak", PEAK, "The most that live was, in bytes."),
     FIGURE("allocated", ALLOCATED, "Bytes allocated in it."),
@@ -407,6 +678,7 @@ static int forget_ended_interpreter(void) {
   if (!dict || PyDict_GetItemString(dict, "bursar"))
     return 0;
   current = names = NULL;
+  bursar_open_forget();
   return PyDict_SetItemString(dict, "bursar", Py_None);
 }
 

@@ -21,9 +21,12 @@ BELOW = {
     "memory": {"base", "prim"},
     "ledger": {"memory", "base", "prim"},
     "account": {"ledger", "memory", "base", "prim"},
-    "native": {"account", "ledger", "base", "prim"},
+    "policy": {"account", "ledger", "memory", "base", "prim"},
+    "secret": {"ledger", "memory", "base", "prim"},
+    "native": {"secret", "memory", "account", "ledger", "base", "prim"},
     "report": {"ledger", "memory", "base", "prim"},
-    "cli": {"account", "report", "ledger", "memory", "base", "prim"},
+    "model": {"secret", "base", "prim"},
+    "cli": {"model", "secret", "account", "report", "ledger", "memory", "base", "prim"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 CONDITION = re.compile(r"^\s*#\s*(?:el)?if.*", re.M)

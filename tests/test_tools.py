@@ -73,7 +73,7 @@ def test_wrong_use_is_told() -> None:
     command = [sys.executable, "tools/prepare.py", "everything"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    groups = "build, demo, test, check, bench, torch, wheel"
+    groups = "build, demo, test, check, bench, torch, residue, wheel"
     assert done.stderr == f"set-up: usage: prepare.py GROUP..., with GROUP one of {groups}\n"
     command = [sys.executable, "tools/check.py", "everything"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ))

@@ -89,26 +89,37 @@ def step_tsan() -> Tally:
     return sanitized("tsan", "thread", TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1")
 
 
+# Each fuzzer with the corpus that it goes on from.
+FUZZERS = {
+    "fuzz_reader": "tests/fuzz/corpus", "fuzz_safetensors": "tests/fuzz/safetensors",
+    "fuzz_archive": "tests/fuzz/archive", "fuzz_age": "tests/fuzz/age",
+}  # fmt: skip
+
+
 def fuzz(seconds: int) -> Tally:
-    """Builds the reader's fuzzer with clang, and runs it from the corpus on. What it finds lands in build/fuzz."""
+    """Builds the fuzzers with clang, and runs each from its corpus on. What they find lands in build/fuzz."""
     folder = ROOT / "build" / "fuzz"
     if not (folder / "build.ninja").exists():
         setup = passes(VENV_BIN / "meson", "setup", folder, ROOT, "-Dpython=false", "-Dfuzz=true",
                        "-Db_lundef=false", CC="clang")  # fmt: skip
         if setup.failed:
             return setup
-    compiled = passes(VENV_BIN / "meson", "compile", "-C", folder, "fuzz_reader")
-    if compiled.failed:
-        return compiled
-    (folder / "found").mkdir(exist_ok=True)
-    return passes(
-        folder / "tests" / "fuzz" / "fuzz_reader", f"-max_total_time={seconds}", "-timeout=20", "-verbosity=0",
-        "-print_final_stats=1", f"-artifact_prefix={folder}/", folder / "found", "tests/fuzz/corpus",
-    )  # fmt: skip
+    total = Tally()
+    for name, corpus in FUZZERS.items():
+        compiled = passes(VENV_BIN / "meson", "compile", "-C", folder, name)
+        if compiled.failed:
+            return compiled
+        found = folder / f"found_{name}"
+        found.mkdir(exist_ok=True)
+        total += passes(
+            folder / "tests" / "fuzz" / name, f"-max_total_time={seconds}", "-timeout=20", "-verbosity=0",
+            "-print_final_stats=1", f"-artifact_prefix={folder}/", found, corpus,
+        )  # fmt: skip
+    return total
 
 
 def step_fuzz() -> Tally:
-    """The ledger's reader under libFuzzer and AddressSanitizer, for a minute."""
+    """What reads files of others, under libFuzzer and AddressSanitizer, a minute each."""
     return fuzz(60)
 
 
@@ -147,9 +158,16 @@ def step_suites() -> Tally:
 
 
 def step_torch() -> Tally:
-    """torch's memory by line, in the checkout's environment: it is too large for the other steps."""
+    """torch's memory by line, frozen, and wiped, in the checkout's environment: it is too large for the other steps."""
     found = passes(PYTHON, "tools/prepare.py", "torch")
-    return found + run_pytest(PYTHON, "torch", "tests/python/test_native_torch.py")
+    tests = (f"tests/python/test_{name}_torch.py" for name in ("native", "freeze", "wiping"))
+    return found + run_pytest(PYTHON, "torch", *tests)
+
+
+def step_residue() -> Tally:
+    """What a secret leaves behind in all scenarios, those of large packages too, in the checkout's environment."""
+    found = passes(PYTHON, "tools/prepare.py", "residue")
+    return found + run_pytest(PYTHON, "residue", "tests/python/test_residue_scenarios.py")
 
 
 def step_soak() -> Tally:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sets up what a make target needs: system packages, .venv and the packages in it.
 
-    prepare.py GROUP...        GROUP: build, demo, test, check, bench, wheel
+    prepare.py GROUP...        GROUP: build, demo, test, check, bench, torch, residue, wheel
 
 Runs under the system's python3, before anything is installed. Does nothing, quickly, where all is there already.
 The details of what apt-get, venv and pip say go to build/prepare.log; a failure is one line.
@@ -33,6 +33,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "check": (("build", "test", "check"), ("build", "node", "test", "check", "suites", "wheel")),
     "bench": (("build", "bench"), ("build", "node")),
     "torch": (("build", "test"), ("build", "node", "test", "torch")),
+    "residue": (("build", "test"), ("build", "node", "test", "torch", "residue")),
     "wheel": (("build",), ("build", "node", "wheel", "core")),
 }
 

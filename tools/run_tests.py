@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """make test: the C tests, all Python tests under .venv, and the tests marked `core` on every other Python found.
 
-The last line is `N passed, N failed, N skipped`, summed over all of them; the exit status is 0 only where nothing
-failed and something passed. Runs under .venv's Python, after `make build`.
+The latter run beside the former, one Python after another; what they print comes at the end. The last line is
+`N passed, N failed, N skipped`, summed over all of them; the exit status is 0 only where nothing failed and something
+passed. Runs under .venv's Python, after `make build`.
 """
 
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,8 +77,9 @@ def run_meson(folder: Path, *arguments: str) -> Tally:
     return read_junit(report, status)
 
 
-def run_pytest(python: Path, name: str, *arguments: str) -> Tally:
-    """Runs pytest under `python`, in the checkout. `name` is the name of its result file."""
+def run_pytest(python: Path, name: str, *arguments: str, aside: bool = False) -> Tally:
+    """Runs pytest under `python`, in the checkout. `name` is the name of its result file. `aside`: what it prints
+    goes into a file beside that."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     report = RESULTS / f"{name}.xml"
     report.unlink(missing_ok=True)
@@ -84,8 +87,16 @@ def run_pytest(python: Path, name: str, *arguments: str) -> Tally:
     environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     command = [str(python), "-m", "pytest", "-q", f"--junitxml={report}", *arguments]
-    status = subprocess.run(command, env=environment, cwd=ROOT).returncode
+    if aside:
+        with printed_aside(name).open("wb") as out:
+            status = subprocess.run(command, env=environment, cwd=ROOT, stdout=out, stderr=out).returncode
+    else:
+        status = subprocess.run(command, env=environment, cwd=ROOT).returncode
     return read_junit(report, status)
+
+
+def printed_aside(name: str) -> Path:
+    return RESULTS / f"{name}.log"
 
 
 def environment_for(interpreter: interpreters.Interpreter, requirements: list[str]) -> Path:
@@ -123,15 +134,28 @@ def main() -> int:
     missing.pop(own, None)
     heading("C tests")
     total = run_meson(install.build_folder(VENV_BIN / "python"))
-    heading(f"all Python tests, Python {own_version}")
-    total += run_pytest(VENV_BIN / "python", f"python-{own_version}")
     tested = [f"{own_version} (all tests)"]
-    for series, interpreter in found.items():
-        if series == own:
-            continue
-        heading(f"core tests, Python {interpreter.version}")
-        total += run_interpreter(interpreter, ["build", "core"], "-m", "core", "--ignore=tests/browser")
-        tested.append(f"{interpreter.version} (core)")
+    with ThreadPoolExecutor(1) as beside:
+        others: dict[str, Future[Tally]] = {}
+        for series, interpreter in found.items():
+            if series == own:
+                continue
+            try:
+                python = environment_for(interpreter, ["build", "core"])
+            except (RuntimeError, SystemExit) as error:
+                print(error, file=sys.stderr)
+                total += Tally(failed=1)
+                continue
+            name = f"python-{interpreter.version}"
+            core = ("-m", "core", "--ignore=tests/browser")
+            others[name] = beside.submit(run_pytest, python, name, *core, aside=True)
+            tested.append(f"{interpreter.version} (core)")
+        heading(f"all Python tests, Python {own_version}")
+        total += run_pytest(VENV_BIN / "python", f"python-{own_version}")
+        for name, tally in others.items():
+            total += tally.result()
+            heading(f"core tests, {name}")
+            print(printed_aside(name).read_text(errors="replace"))
     minutes = (time.monotonic() - start) / 60
     heading(f"summary, {minutes:.1f} minutes")
     print(f"Python tested: {', '.join(tested)}")

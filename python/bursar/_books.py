@@ -109,6 +109,7 @@ def start(
     follow_fork: bool = False,
     domains: str = "python",
     native: bool = False,
+    wipe: bool = False,
 ) -> None:
     """Open the books: from here on every block of the domains is accounted for.
 
@@ -127,6 +128,8 @@ def start(
         variable of its own before is not seen.
     native: stacks have the C and C++ frames between Python's, on x86-64 with glibc 2.35 or later; elsewhere one line on
         stderr says that they have not.  Names come when a report is made.
+    wipe: from here on every block of memory is zeroed before it is freed, and where it moves: those of Python's
+        allocators, of malloc and of NumPy, whoever allocated them, until the process ends.
 
     Under `bursar run`, or where BURSAR in the environment has opened the books, this changes nothing; where another
     mode is asked for, it says so in one warning.  Blocks
@@ -136,6 +139,8 @@ def start(
     already elsewhere, or the ledger cannot be made (there is one and force is not given, or output is something else).
     """
     _check(mode, cap, temporary_within, domains)
+    if wipe:
+        _bursar.wipe()
     path = None if output is None else os.fspath(output)
     with _state.lock:
         if is_open() and _state.owner == _NOBODY:
@@ -199,6 +204,17 @@ def borrow(closing: Callable[[], None] | None = None) -> int:
         if closing is not None:
             _state.closing[ticket] = closing
         return ticket
+
+
+def borrow_any(domains: str) -> None:
+    """Lend books of any mode, those that are open or exact ones of the domains, until give_back(0).
+
+    RuntimeError: they cannot be opened.
+    """
+    with _state.lock:
+        if not is_open():
+            _open(_LENT, domains=domains)
+        _state.borrowers += 1
 
 
 def give_back(ticket: int) -> None:

@@ -14,10 +14,14 @@ import os
 import sys
 
 
+def _decode(encoded: str) -> str:
+    raw = encoded.encode().split(b"%")
+    return os.fsdecode(raw[0] + b"".join(bytes.fromhex(part[:2].decode()) + part[2:] for part in raw[1:]))
+
+
 def _take_out(encoded: str) -> None:
     """Removes our library from LD_PRELOAD, where it stands first."""
-    raw = encoded.encode().split(b"%")
-    path = os.fsdecode(raw[0] + b"".join(bytes.fromhex(part[:2].decode()) + part[2:] for part in raw[1:]))
+    path = _decode(encoded)
     first, colon, others = os.environ.get("LD_PRELOAD", "").partition(":")
     if path and first == path and others:
         os.environ["LD_PRELOAD"] = others
@@ -25,14 +29,31 @@ def _take_out(encoded: str) -> None:
         del os.environ["LD_PRELOAD"]
 
 
+def _take_tunables_out(encoded: str) -> None:
+    """Removes what --tune put last into GLIBC_TUNABLES: malloc has read it."""
+    ours, tunables = _decode(encoded), os.environ.get("GLIBC_TUNABLES", "")
+    if ours and tunables == ours:
+        del os.environ["GLIBC_TUNABLES"]
+    elif ours and tunables.endswith(ours):
+        os.environ["GLIBC_TUNABLES"] = tunables[: -len(ours)]
+
+
 def _run(settings: str) -> None:
+    there = set(sys.modules)
     pairs = dict(pair.partition("=")[::2] for pair in settings.split(";"))
     if pairs.get("follow") != "1":
         del os.environ["BURSAR_RUN"]
         _take_out(pairs.get("preload", ""))
+        _take_tunables_out(pairs.get("tune", ""))
     from . import _bursar
 
-    _bursar.boot(settings)
+    try:
+        _bursar.boot(settings)
+    finally:
+        if "imports" in pairs:
+            from . import _imports
+
+            _imports.begin(pairs["imports"], _decode(pairs["imports_out"]), _decode(pairs["out"]), there)
 
 
 def _switch_on(mode: str) -> None:

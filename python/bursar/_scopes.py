@@ -28,6 +28,21 @@ class scope(_bursar.Scope):  # noqa: N801 (a class, so that a with statement cos
 
     name: any text; entries of one name are summed up, so it says what is done ("GET /items/{id}"), not to whom.
     events: also note when each entry began and ended, for `bursar report --view events`.
+    wipe: every block that is allocated in the scope, or freed in it, is zeroed before it is freed, and where it moves:
+        Python's, malloc's and NumPy's; blocks that outlive the scope too.  Nothing else in the process is.
+    prove: with wipe, a list of secrets, to which the scope may still add: when it ends, the process is scanned for them
+        (bursar.residue()); the proof is an event, or ResidueError says where copies are and who holds them.
+
+    left_open: files, sockets, threads, subprocesses, memory maps and database connections that were opened in the scope
+        and are open still when it ends are named with the line that opened them: 'event', an event in the ledger;
+        'warn', a LeftOpenWarning too; 'error', LeftOpenError from the end of the scope, unless it is left by an
+        exception, which then has a note.  None: nothing is watched.  s.keep(x): x is meant to stay open
+        (docs/left_open.md).
+    hard: bytes that an entry may hold, with those within it, or a size as "500 MiB".  What would take it above that is
+        refused (see docs/budgets.md for what can be), and the scope's exit makes BudgetExceeded of the MemoryError that
+        this led to.
+    soft: bytes from which on it is an event, and on_soft is called with the scope, on a thread of bursar's, one call at
+        a time; again once it was a sixteenth below.  What on_soft raises goes to sys.unraisablehook.
 
     Figures of an entry, while it is open and after: s.live, s.peak, s.allocated and s.retained in bytes of the
     domains that the books keep (requested bytes in mode exact, usable ones in others), s.allocations in blocks,
@@ -44,14 +59,18 @@ class scope(_bursar.Scope):  # noqa: N801 (a class, so that a with statement cos
     generators; while a generator is suspended, its caller is not in its scope.
 
     RuntimeError: entered twice (each entry needs a scope of its own), left without being entered, or left in another
-    thread or task.  ValueError: no name.  Source: the account, exact in each mode.
+    thread or task.  ValueError: no name, no such action; limits that are none, or contradict each other.
+    BudgetExceeded: see hard.  RuntimeWarning: a budget where no books are kept, which is not held then.
+    Source: the account, exact in each mode.
     """
 
     __slots__ = ()
 
     def __call__(self, function: Function) -> Function:
         """Make each call of the function an entry of its own."""
-        wrapped: Function = wrap(function, self.name, self.events)
+        options = {"events": self.events, "wipe": self.wipe, "prove": self.prove, "left_open": self.left_open}
+        limits = {"hard": self.hard, "soft": self.soft, "on_soft": self.on_soft}
+        wrapped: Function = wrap(function, self.name, **options, **limits)
         return wrapped
 
     def __repr__(self) -> str:
@@ -79,47 +98,56 @@ def carry(function: Function) -> Function:
 # --- what wraps a function --------------------------------------------------------------------------------------------
 
 
-def wrap(function: Any, name: str, events: bool = False) -> Any:
+def wrap(function: Any, name: str, **options: Any) -> Any:
     """A function like it, each call of which is an entry of the scope."""
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(wrap(function.__func__, name, events))
+        return type(function)(wrap(function.__func__, name, **options))
     if not callable(function):
         raise TypeError(f"scope {name!r} decorates functions, not {type(function).__name__!r} objects")
     if inspect.isasyncgenfunction(function):
-        return _wrap_asynchronous_generator(function, name, events)
+        return _wrap_asynchronous_generator(function, name, options)
     if inspect.iscoroutinefunction(function):
-        return _wrap_coroutine(function, name, events)
+        return _wrap_coroutine(function, name, options)
     if inspect.isgeneratorfunction(function):
-        wrapped = _wrap_generator(function, name, events)
+        wrapped = _wrap_generator(function, name, options)
         code = getattr(function, "__code__", None)
         return types.coroutine(wrapped) if code and code.co_flags & _ITERABLE_COROUTINE else wrapped
     new = _bursar.Scope
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with new(name, events=events):
+        with new(name, **options):
             return function(*args, **kwargs)
 
     return wrapper
 
 
-def leave(entry: _bursar.Scope) -> None:
-    """End an entry.  Where it is collected in another context than its own, it ends when it is freed."""
-    with contextlib.suppress(RuntimeError):
-        entry.__exit__(None, None, None)
+class entered:  # noqa: N801 (it is used as a function)
+    """An entry for a with statement that may be left by a generator's end.
+
+    Where that is collected in another context than its own, the entry ends when it is freed.
+    """
+
+    __slots__ = ("_entry",)
+
+    def __init__(self, entry: _bursar.Scope) -> None:
+        self._entry = entry
+
+    def __enter__(self) -> _bursar.Scope:
+        return self._entry.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._entry.__exit__(*error)
 
 
 def _wrap_coroutine(
-    function: Callable[..., Coroutine[Any, Any, Any]], name: str, events: bool
+    function: Callable[..., Coroutine[Any, Any, Any]], name: str, options: dict[str, Any]
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        entry = _bursar.Scope(name, events=events)
-        entry.__enter__()
-        try:
+        with entered(_bursar.Scope(name, **options)):
             return await function(*args, **kwargs)
-        finally:
-            leave(entry)
 
     return wrapper
 
@@ -179,28 +207,22 @@ def _where() -> Any:
 
 
 def _wrap_generator(
-    function: Callable[..., Generator[Any, Any, Any]], name: str, events: bool
+    function: Callable[..., Generator[Any, Any, Any]], name: str, options: dict[str, Any]
 ) -> Callable[..., Generator[Any, Any, Any]]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        entry = _bursar.Scope(name, events=events)
-        entry.__enter__()
-        try:
+        with entered(_bursar.Scope(name, **options)) as entry:
             return (yield from Steps(function(*args, **kwargs), entry))
-        finally:
-            leave(entry)
 
     return wrapper
 
 
 def _wrap_asynchronous_generator(
-    function: Callable[..., AsyncGenerator[Any, Any]], name: str, events: bool
+    function: Callable[..., AsyncGenerator[Any, Any]], name: str, options: dict[str, Any]
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        entry = _bursar.Scope(name, events=events)
-        entry.__enter__()
-        try:
+        with entered(_bursar.Scope(name, **options)) as entry, contextlib.suppress(StopAsyncIteration):
             source = function(*args, **kwargs)
             steps = Steps(source, entry)
             item = await source.__anext__()
@@ -218,9 +240,5 @@ def _wrap_asynchronous_generator(
                 else:
                     steps.resume()
                     item = await source.asend(sent)
-        except StopAsyncIteration:
-            return
-        finally:
-            leave(entry)
 
     return wrapper

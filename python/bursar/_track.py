@@ -135,9 +135,10 @@ class Track:
         return self._figure(_ALLOCATIONS)
 
     @property
-    def frees(self) -> int:
-        """How many blocks were freed."""
-        return self._figure(_FREES)
+    def frees(self) -> int | None:
+        """How many blocks were freed; None in mode sample, which does not count them."""
+        figure = self._figure(_FREES)
+        return None if self._last[_FREES] < 0 else figure
 
     @property
     def allocated_bytes(self) -> int:
@@ -147,7 +148,7 @@ class Track:
     def __repr__(self) -> str:
         return (
             f"<track: peak {self.peak_bytes}, live {self.live_bytes}, allocated {self.allocated_bytes} bytes, "
-            f"{self.allocations} allocations, {self.frees} frees>"
+            f"{self.allocations} allocations, {'unknown' if self.frees is None else self.frees} frees>"
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from . import _bursar
-from ._scopes import leave
+from ._scopes import entered
 
 __all__ = ["ScopeMiddleware"]
 
@@ -33,32 +33,41 @@ class ScopeMiddleware:
     route: tells the template of a request from its ASGI scope, for frameworks whose routes are not found: those of
         Starlette, FastAPI and what is built on them are.  None from it: the request has no route.
     events: also note when each request began and ended.
+    left_open: what is done about resources that a request leaves open, as bursar.scope() has it.
+    hard, soft, on_soft: the budget of each request, likewise.
 
     A name never holds a path: what matches no route is ``GET (no route)``, and what matches an application that is
     mounted and has no routes of its own is ``GET /static/*``.  The template is looked up before the request is
     handled, by asking the routes in their order, as the framework does.  The scope lasts until the application has
     returned, so a streaming response is in it to its last byte, and so are its background tasks.  A websocket is
-    ``WEBSOCKET /chat/{room}`` while it is open; lifespan is no scope.  Exceptions pass unchanged.
+    ``WEBSOCKET /chat/{room}`` while it is open; lifespan is no scope.  Exceptions pass
+    unchanged, but for what a hard budget makes BudgetExceeded.
     """
 
     def __init__(
-        self, app: _App, route: Callable[[_Scope], str | None] | None = None, *, events: bool = False
+        self,
+        app: _App,
+        route: Callable[[_Scope], str | None] | None = None,
+        *,
+        events: bool = False,
+        left_open: str | None = None,
+        hard: int | str | None = None,
+        soft: int | str | None = None,
+        on_soft: Callable[[_bursar.Scope], object] | None = None,
     ) -> None:
         self.app = app
         self._route = route
-        self._events = events
+        self._options: dict[str, Any] = {"events": events, "left_open": left_open}
+        self._options |= {"hard": hard, "soft": soft, "on_soft": on_soft}
+        _bursar.Scope("budget", **self._options)  # what is wrong with it is told now
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         kind = scope.get("type")
         if kind not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        entry = _bursar.Scope(self._name(scope, kind), events=self._events)
-        entry.__enter__()
-        try:
+        with entered(_bursar.Scope(self._name(scope, kind), **self._options)):
             await self.app(scope, receive, send)
-        finally:
-            leave(entry)
 
     def _name(self, scope: _Scope, kind: str) -> str:
         method = scope.get("method", "") if kind == "http" else "WEBSOCKET"

@@ -29,20 +29,33 @@ class ScopeMiddleware:
     route: tells the template of a request from its environ, for frameworks whose routes are not found: those of Flask
         and of others with werkzeug's `url_map` are.  None from it: the request has no route.
     events: also note when each request began and ended.
+    left_open: what is done about resources that a request leaves open, as bursar.scope() has it.
+    hard, soft, on_soft: the budget of each request, likewise.
 
     A name never holds a path: a request without a route is ``wsgi.(no route)``.  The scope lasts until the body is
-    closed; while the server has a part of it in its hands, the server is not in the scope.  Exceptions pass unchanged.
+    closed; while the server has a part of it in its hands, the server is not in the scope.  Exceptions pass unchanged,
+    but for what a hard budget makes BudgetExceeded.
     """
 
     def __init__(
-        self, app: _App, route: Callable[[_Environ], str | None] | None = None, *, events: bool = False
+        self,
+        app: _App,
+        route: Callable[[_Environ], str | None] | None = None,
+        *,
+        events: bool = False,
+        left_open: str | None = None,
+        hard: int | str | None = None,
+        soft: int | str | None = None,
+        on_soft: Callable[[_bursar.Scope], object] | None = None,
     ) -> None:
         self.app = app
         self._route = route
-        self._events = events
+        self._options: dict[str, Any] = {"events": events, "left_open": left_open}
+        self._options |= {"hard": hard, "soft": soft, "on_soft": on_soft}
+        _bursar.Scope("budget", **self._options)  # what is wrong with it is told now
 
     def __call__(self, environ: _Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        entry = _bursar.Scope(self._name(environ), events=self._events)
+        entry = _bursar.Scope(self._name(environ), **self._options)
         with _Begun(entry) as begun:
             body = self.app(environ, start_response)
             wrapper = environ.get("wsgi.file_wrapper")
@@ -77,9 +90,9 @@ class _Begun:
         self._goes_on = True
         return _Body(body, self._entry)
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         if not self._goes_on:
-            self._entry.__exit__(None, None, None)
+            self._entry.__exit__(*error)
 
 
 class _Body:

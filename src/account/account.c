@@ -67,13 +67,18 @@ uint64_t bursar_account_live_of(unsigned domain) {
   return glance(&books->gil[domain].alloc_bytes) + glance(&books->free_lane[domain].alloc_bytes) - gone;
 }
 
-/* In modes other than exact threads count in lanes of their own; but mode sample books mappings, as mode exact does. */
+/* In modes other than exact threads count in lanes of their own; but mode sample books mappings, as mode exact does, and counts
+ * the ends of chosen blocks alone. */
 static void add_lanes(unsigned domain, struct bursar_tally *all) {
+  const struct bursar_books *books = BURSAR_BOOKS;
   struct bursar_tally lanes = bursar_lanes_sum(domain);
   all->alloc_bytes += lanes.alloc_bytes;
   all->allocs += lanes.allocs;
   all->free_bytes += lanes.free_bytes;
   all->frees += lanes.frees;
+  if (bursar_account.mode == BURSAR_MODE_SAMPLE)
+    all->frees += glance(&books->gil[domain].frees) + glance(&books->remote[domain].frees) +
+                  glance(&books->free_lane[domain].frees);
 }
 
 struct bursar_tally bursar_account_totals(void) {
@@ -134,8 +139,6 @@ static int start_mode(const struct bursar_settings *settings, struct bursar_erro
   if (!settings->sizes || !bursar_charges_start())
     bursar_scopes_stop();
   int status = bursar_lanes_open(&bursar_account.writer, error);
-  if (status == 0 && bursar_account.mode == BURSAR_MODE_COUNT)
-    bursar_count_start();
   if (status != 0 || bursar_account.mode != BURSAR_MODE_SAMPLE)
     return status;
   bursar_account.writer.header->interval = settings->interval ? settings->interval : BURSAR_SAMPLE_INTERVAL;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "account/verdict.h"
 #include "prim/prim.h"
 
 #define PART_BYTES ((size_t)BURSAR_CHARGES_CELLS * sizeof(uint16_t))
@@ -11,7 +12,7 @@
 #define TOP_BYTES (sizeof(uint16_t *) << (47 - BURSAR_CHARGES_LEAF))
 
 uint16_t **bursar_charges_leaves;
-struct bursar_charges_here bursar_charges_here;
+struct bursar_charges_here bursar_charges_here = {.least = BURSAR_CHARGES_LEAST};
 
 static uint16_t *known[LEAVES_MAX]; /* leaves, so that they can be walked */
 static uint32_t known_count;
@@ -23,11 +24,13 @@ bool bursar_charges_start(void) {
 }
 
 void bursar_charges_are_here(const void *thread, uint64_t context_ver, uint32_t slot) {
-  bursar_charges_here = (struct bursar_charges_here){.thread = thread,
-                                                     .context_ver = context_ver,
-                                                     .scope = slot ? &bursar_account.scopes[slot] : NULL,
-                                                     .slot = (uint16_t)slot,
-                                                     .cell = (uint16_t)(slot | BURSAR_CHARGES_POOL)};
+  bursar_charges_here = (struct bursar_charges_here){
+      .thread = thread,
+      .context_ver = context_ver,
+      .scope = slot ? &bursar_account.scopes[slot] : NULL,
+      .slot = (uint16_t)slot,
+      .cell = (uint16_t)(slot | BURSAR_CHARGES_POOL),
+      .least = bursar_verdict_tracing && bursar_verdict_traces(slot) ? SIZE_MAX : BURSAR_CHARGES_LEAST};
 }
 
 static uint16_t *cell_made(const void *p) {
@@ -76,6 +79,13 @@ uint32_t bursar_charges_take(const void *p, size_t usable, bool pool) {
     *cell = usable <= 16 && cell[BURSAR_CHARGES_CELLS] ? BURSAR_CHARGES_ODD : 0;
   }
   return slot;
+}
+
+uint32_t bursar_charges_slot(const void *p, size_t usable, bool pool) {
+  uint16_t *cell = bursar_charges_cell(p), *odd;
+  if (!cell || !has_cell(p, usable, pool))
+    return 0;
+  return (odd = odd_half(cell, p, usable)) != NULL ? *odd : *cell & BURSAR_CHARGES_SLOTS;
 }
 
 bool bursar_charges_put(const void *p, size_t usable, bool pool, uint32_t slot, uint32_t *unseen) {

@@ -36,7 +36,9 @@ struct bursar_charges_here {
   uint64_t context_ver;
   struct bursar_scope *scope;
   uint16_t slot, cell; /* `cell`: what those of its blocks have that are a pool's */
+  size_t least; /* blocks up to so many bytes take the slow half: of 16, or all whose stacks are kept (verdict.h) */
 };
+#define BURSAR_CHARGES_LEAST 16u
 extern struct bursar_charges_here bursar_charges_here;
 void bursar_charges_are_here(const void *thread, uint64_t context_ver, uint32_t slot);
 
@@ -51,6 +53,8 @@ void bursar_charges_rescope(const uint16_t *scopes, uint32_t count);
 
 /* The slot of the block of so many bytes that begins at p, 0: none; forgets it. */
 uint32_t bursar_charges_take(const void *p, size_t usable, bool pool);
+/* The same, but that it stays. */
+uint32_t bursar_charges_slot(const void *p, size_t usable, bool pool);
 /* The block's slot from here on.  The one of a block that was there, and whose end was not seen, to *unseen.  False: no memory. */
 bool bursar_charges_put(const void *p, size_t usable, bool pool, uint32_t slot, uint32_t *unseen);
 /* A block of any size begins; `gil`: the main GIL is held. */
@@ -74,7 +78,7 @@ static inline __attribute__((always_inline)) uint16_t *bursar_charges_charged(co
 static inline __attribute__((always_inline)) bool bursar_charges_begin_here(const void *p, size_t usable,
                                                                             struct bursar_scope *scope) {
   uint16_t *cell = bursar_charges_cell(p);
-  if (BURSAR_UNLIKELY(usable <= 16) || BURSAR_UNLIKELY(!cell) || BURSAR_UNLIKELY(*cell))
+  if (BURSAR_UNLIKELY(usable <= bursar_charges_here.least) || BURSAR_UNLIKELY(!cell) || BURSAR_UNLIKELY(*cell))
     return false;
   *cell = bursar_charges_here.cell;
   bursar_hot_charge_to(scope, usable);

@@ -1,8 +1,6 @@
 #include "account/count.h"
 
 #include <errno.h>
-#include <sched.h>
-#include <string.h>
 
 #include "account/account.h"
 #include "account/answer.h"
@@ -11,18 +9,12 @@
 #include "prim/prim.h"
 
 #define LEAF_BYTES (1u << (BURSAR_COUNT_LEAF - BURSAR_COUNT_GRANULE))
+#define LOOKS 4 /* at the peaks, for one at the clock */
+#define GRANULE ((uintptr_t)1 << BURSAR_COUNT_GRANULE)
 
 unsigned char *bursar_count_granules[1u << (47 - BURSAR_COUNT_LEAF)] = {0};
 
-/* Under the lock: what all lanes held when they were last brought together. */
-static bool locked;
-static int64_t total, by_domain[BURSAR_DOMAIN_COUNT];
-
-static void lock(void) {
-  while (__atomic_exchange_n(&locked, true, __ATOMIC_ACQUIRE))
-    sched_yield();
-}
-static void unlock(void) { __atomic_store_n(&locked, false, __ATOMIC_RELEASE); }
+static bool noting; /* a peak is being noted */
 
 /* --- whose blocks ------------------------------------------------------------------------------------------------------ */
 
@@ -45,105 +37,105 @@ bool bursar_count_mark(const void *p, unsigned owner) {
   return true;
 }
 
+bool bursar_count_mark_pools(const void *p, size_t bytes) {
+  uintptr_t end = (uintptr_t)p + bytes;
+  for (uintptr_t at = ((uintptr_t)p + GRANULE - 1) & ~(GRANULE - 1); at + GRANULE <= end; at += GRANULE)
+    if (!bursar_count_mark((const void *)at, BURSAR_COUNT_POOL))
+      return false;
+  return true;
+}
+
 void bursar_count_unmark(const void *p, size_t bytes) {
-  uintptr_t granule = (uintptr_t)1 << BURSAR_COUNT_GRANULE;
-  for (uintptr_t at = (uintptr_t)p & ~(granule - 1); at < (uintptr_t)p + bytes; at += granule) {
+  for (uintptr_t at = (uintptr_t)p & ~(GRANULE - 1); at < (uintptr_t)p + bytes; at += GRANULE) {
     unsigned char *leaf = __atomic_load_n(&bursar_count_granules[at >> BURSAR_COUNT_LEAF & 0x7fff], __ATOMIC_ACQUIRE);
-    if (leaf && leaf[(uint32_t)at >> BURSAR_COUNT_GRANULE] == BURSAR_COUNT_POOL)
+    if (leaf && leaf[(uint32_t)at >> BURSAR_COUNT_GRANULE] != BURSAR_COUNT_MALLOC)
       leaf[(uint32_t)at >> BURSAR_COUNT_GRANULE] = BURSAR_COUNT_BEFORE;
   }
 }
 
-/* --- lanes -------------------------------------------------------------------------------------------------------------- */
-
-static int64_t held(const struct bursar_thread_lane *lane, unsigned domain) {
-  return (int64_t)(lane->alloc_bytes[domain] - lane->free_bytes[domain]);
+void bursar_count_forget(void) {
+  for (size_t i = 0; i < sizeof bursar_count_granules / sizeof *bursar_count_granules; i++)
+    if (bursar_count_granules[i])
+      bursar_prim_discard(bursar_count_granules[i], LEAF_BYTES);
 }
 
-void bursar_count_high(struct bursar_thread_lane *lane) {
-  lane->total_high = lane->total;
+/* --- peaks ------------------------------------------------------------------------------------------------------------- */
+
+static bool is_higher(const int64_t held[BURSAR_DOMAIN_COUNT], int64_t total) {
+  const struct bursar_books *books = BURSAR_BOOKS;
+  bool higher = total > (int64_t)__atomic_load_n(&books->peak, __ATOMIC_RELAXED);
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
-    lane->at_high[domain] = held(lane, domain);
+    higher |= held[domain] > (int64_t)__atomic_load_n(&books->domain_peak[domain], __ATOMIC_RELAXED);
+  return higher;
 }
 
-static void raise_peaks(const struct bursar_thread_lane *lane) {
+static void raise_peaks(const int64_t held[BURSAR_DOMAIN_COUNT], int64_t total) {
   struct bursar_books *books = BURSAR_BOOKS;
-  int64_t peak = total - lane->total_synced + lane->total_high;
-  if (peak > (int64_t)books->peak) {
-    books->peak_ns = bursar_prim_now_coarse() - bursar_account.started_ns;
-    if ((int64_t)books->peak_ns < 0)
-      books->peak_ns = 0;
-    for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-      int64_t part = by_domain[domain] - lane->synced[domain] + lane->at_high[domain];
-      books->peak_free_bytes[domain] = part > 0 ? (uint64_t)part : 0;
-    }
-    books->peak = (uint64_t)peak;
-  }
-  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-    int64_t high = by_domain[domain] - lane->synced[domain] + lane->high[domain];
-    if (high > (int64_t)books->domain_peak[domain])
-      books->domain_peak[domain] = (uint64_t)high;
-  }
-}
-
-bool bursar_count_together(struct bursar_thread_lane *lane) {
-  if (lane->total > lane->total_high)
-    bursar_count_high(lane);
-  lock();
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
-    if (held(lane, domain) > lane->high[domain])
-      lane->high[domain] = held(lane, domain);
-  raise_peaks(lane);
-  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-    int64_t now = held(lane, domain);
-    by_domain[domain] += now - lane->synced[domain];
-    lane->synced[domain] = lane->high[domain] = lane->at_high[domain] = now;
-  }
-  total += lane->total - lane->total_synced;
-  lane->total_synced = lane->total_high = lane->total;
-  lane->above = lane->total + BURSAR_TALLIES_APART;
-  lane->below = lane->total - BURSAR_TALLIES_APART;
-  unlock();
-  return bursar_account.active;
+    if (held[domain] > (int64_t)books->domain_peak[domain])
+      __atomic_store_n(&books->domain_peak[domain], (uint64_t)held[domain], __ATOMIC_RELAXED);
+  if (total <= (int64_t)books->peak)
+    return;
+  uint64_t now = bursar_prim_now_coarse(); /* which may be before the start */
+  books->peak_ns = now > bursar_account.started_ns ? now - bursar_account.started_ns : 0;
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+    books->peak_free_bytes[domain] = held[domain] > 0 ? (uint64_t)held[domain] : 0;
+  __atomic_store_n(&books->peak, (uint64_t)total, __ATOMIC_RELAXED);
 }
 
-static bool add(struct bursar_thread_lane *lane, size_t usable, unsigned domain, bool ends) {
-  if (ends) {
-    if (held(lane, domain) > lane->high[domain])
-      lane->high[domain] = held(lane, domain);
-    if (lane->total > lane->total_high)
-      bursar_count_high(lane);
-    lane->free_bytes[domain] += usable;
-    lane->frees[domain]++;
-    lane->total -= (int64_t)usable;
-  } else {
-    lane->alloc_bytes[domain] += usable;
-    lane->allocs[domain]++;
-    lane->total += (int64_t)usable;
-  }
-  return (lane->total > lane->above || lane->total < lane->below) && bursar_count_together(lane);
+/* Nobody waits: who finds another (or, in a signal handler, himself) at it looks again at the next block.  Lanes are not read
+ * at one instant: what went from one to another meanwhile is not there twice when they are read again. */
+static bool look_at_peaks(void) {
+  int64_t held[BURSAR_DOMAIN_COUNT];
+  if (!is_higher(held, bursar_lanes_held(held)))
+    return true;
+  if (__atomic_exchange_n(&noting, true, __ATOMIC_ACQUIRE))
+    return false;
+  raise_peaks(held, bursar_lanes_held(held));
+  __atomic_store_n(&noting, false, __ATOMIC_RELEASE);
+  return true;
 }
 
-bool bursar_count_add_slowly(size_t usable, unsigned domain, bool ends) {
+/* --- lanes ------------------------------------------------------------------------------------------------------------- */
+
+static void add_begun(struct bursar_thread_lane *lane, size_t usable, unsigned domain) {
+  lane->alloc_bytes[domain] += usable;
+  lane->allocs[domain]++;
+}
+
+bool bursar_count_begin_slowly(size_t usable, unsigned domain) {
+  struct bursar_lanes_thread *me = &bursar_lanes_mine;
   struct bursar_thread_lane *lane = bursar_lanes_take();
-  if (lane)
-    return add(lane, usable, domain, ends);
-  bool due = add(bursar_lanes_share(), usable, domain, ends);
-  bursar_lanes_unshare();
-  return due;
+  int64_t *step = lane ? &me->step : &me->shared_countdown;
+  if (lane) {
+    add_begun(lane, usable, domain);
+  } else {
+    me->step = -1;
+    add_begun(bursar_lanes_share(), usable, domain);
+    bursar_lanes_unshare();
+    if ((*step -= (int64_t)usable) > 0)
+      return false;
+  }
+  *step = look_at_peaks() ? BURSAR_TALLIES_APART : 0;
+  return ++me->looks % LOOKS == 0 && bursar_account.active;
+}
+
+void bursar_count_end_slowly(size_t usable, unsigned domain) {
+  struct bursar_thread_lane *mine = bursar_lanes_take(), *lane = mine ? mine : bursar_lanes_share();
+  lane->free_bytes[domain] += usable;
+  lane->frees[domain]++;
+  if (!mine)
+    bursar_lanes_unshare();
 }
 
 int64_t bursar_count_live(void) {
-  int64_t live = 0;
-  for (unsigned i = 0; i < BURSAR_LANES; i++)
-    live += __atomic_load_n(&bursar_lanes_pages.lane[i].total, __ATOMIC_RELAXED);
+  int64_t held[BURSAR_DOMAIN_COUNT], live = bursar_lanes_held(held);
   return live > 0 ? live : 0;
 }
 
 void bursar_count_settle(void) {
-  struct bursar_thread_lane *lane = bursar_lanes_mine.lane;
-  if (bursar_account.mode == BURSAR_MODE_COUNT && bursar_account.active && lane)
-    (void)bursar_count_together(lane);
+  if (bursar_account.mode == BURSAR_MODE_COUNT && bursar_account.active)
+    (void)look_at_peaks();
 }
 
 void bursar_count_look(void) {
@@ -153,21 +145,12 @@ void bursar_count_look(void) {
   if (!bursar_account.active || now == last)
     return;
   last = now;
-  lock();
+  int64_t held[BURSAR_DOMAIN_COUNT], total = bursar_lanes_held(held);
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
-    books->gil[domain].alloc_bytes = by_domain[domain] > 0 ? (uint64_t)by_domain[domain] : 0;
+    books->gil[domain].alloc_bytes = held[domain] > 0 ? (uint64_t)held[domain] : 0;
   books->live = total > 0 ? (uint64_t)total : 0;
-  unlock();
   bursar_journal_look();
   bursar_answer_if_asked();
 }
 
-void bursar_count_start(void) {
-  total = 0;
-  memset(by_domain, 0, sizeof by_domain);
-  for (size_t i = 0; i < sizeof bursar_count_granules / sizeof *bursar_count_granules; i++)
-    if (bursar_count_granules[i])
-      bursar_prim_discard(bursar_count_granules[i], LEAF_BYTES);
-}
-
-void bursar_count_after_fork(void) { unlock(); }
+void bursar_count_after_fork(void) { __atomic_store_n(&noting, false, __ATOMIC_RELAXED); }

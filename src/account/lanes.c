@@ -11,10 +11,12 @@ _Static_assert(sizeof(struct bursar_thread_lane) * BURSAR_LANES == BURSAR_LANES_
                "lanes fill the rest of extent 0");
 
 union bursar_lanes_pages bursar_lanes_pages __attribute__((aligned(BURSAR_PAGE)));
-__thread struct bursar_lanes_thread bursar_lanes_mine __attribute__((tls_model("initial-exec"))) = {.countdown = -1};
+__thread struct bursar_lanes_thread bursar_lanes_mine
+    __attribute__((tls_model("initial-exec"))) = {.countdown = -1, .step = -1};
 
 static bool taken[BURSAR_LANES];
-static bool sharing; /* a lock */
+static unsigned used = SHARED + 1; /* lanes from here on were never taken */
+static bool sharing;               /* a lock */
 static pthread_key_t at_end;
 static bool has_key;
 
@@ -22,7 +24,7 @@ static bool has_key;
 static void leave(void *lane) {
   struct bursar_lanes_thread *me = &bursar_lanes_mine;
   me->lane = NULL;
-  me->countdown = -1;
+  me->countdown = me->step = -1;
   me->gone = true;
   __atomic_store_n(&taken[(struct bursar_thread_lane *)lane - bursar_lanes_pages.lane], false, __ATOMIC_RELEASE);
 }
@@ -43,6 +45,11 @@ void bursar_lanes_after_fork(void) {
   __atomic_store_n(&sharing, false, __ATOMIC_RELAXED);
 }
 
+static void raise_used(unsigned count) {
+  unsigned was = __atomic_load_n(&used, __ATOMIC_RELAXED);
+  while (was < count && !__atomic_compare_exchange_n(&used, &was, count, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {}
+}
+
 struct bursar_thread_lane *bursar_lanes_take(void) {
   struct bursar_lanes_thread *me = &bursar_lanes_mine;
   if (me->lane || me->gone || !has_key)
@@ -53,8 +60,10 @@ struct bursar_thread_lane *bursar_lanes_take(void) {
     int kept = errno;
     bool told = pthread_setspecific(at_end, &bursar_lanes_pages.lane[i]) == 0;
     errno = kept;
-    if (told)
+    if (told) {
+      raise_used(i + 1);
       return me->lane = &bursar_lanes_pages.lane[i];
+    }
     __atomic_store_n(&taken[i], false, __ATOMIC_RELEASE); /* it would never come back */
     return NULL;
   }
@@ -76,7 +85,8 @@ __attribute__((no_sanitize_thread, noinline)) static uint64_t glance(const uint6
 
 struct bursar_tally bursar_lanes_sum(unsigned domain) {
   struct bursar_tally sum = {0};
-  for (unsigned i = 0; i < BURSAR_LANES; i++) {
+  unsigned count = __atomic_load_n(&used, __ATOMIC_ACQUIRE);
+  for (unsigned i = 0; i < count; i++) {
     const struct bursar_thread_lane *lane = &bursar_lanes_pages.lane[i];
     sum.alloc_bytes += glance(&lane->alloc_bytes[domain]);
     sum.allocs += glance(&lane->allocs[domain]);
@@ -84,4 +94,23 @@ struct bursar_tally bursar_lanes_sum(unsigned domain) {
     sum.frees += glance(&lane->frees[domain]);
   }
   return sum;
+}
+
+/* Frees first: no block has gone that did not come. */
+__attribute__((no_sanitize_thread, noinline)) static int64_t held_in(const struct bursar_thread_lane *lane,
+                                                                     unsigned domain) {
+  uint64_t gone = __atomic_load_n(&lane->free_bytes[domain], __ATOMIC_ACQUIRE);
+  return (int64_t)(__atomic_load_n(&lane->alloc_bytes[domain], __ATOMIC_RELAXED) - gone);
+}
+
+int64_t bursar_lanes_held(int64_t out[BURSAR_DOMAIN_COUNT]) {
+  unsigned count = __atomic_load_n(&used, __ATOMIC_ACQUIRE);
+  int64_t total = 0;
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    out[domain] = 0;
+    for (unsigned i = 0; i < count; i++)
+      out[domain] += held_in(&bursar_lanes_pages.lane[i], domain);
+    total += out[domain];
+  }
+  return total;
 }

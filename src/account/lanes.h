@@ -24,10 +24,12 @@ extern union bursar_lanes_pages {
 struct bursar_lanes_thread {
   struct bursar_thread_lane *lane; /* NULL: none yet, or none any more */
   int64_t countdown;               /* mode sample: bytes until the next point; below 0 where there is no lane */
-  const void *last;                /* the block whose end was counted last, by the outermost hook */
+  int64_t step;                    /* mode count: bytes until the peaks are looked at; below 0 likewise */
+  const void *last;                /* mode count: the block that RAW's hook gave last, inside others or not */
   uint64_t random;                 /* state of its generator */
-  int64_t shared_countdown;        /* of a thread without a lane of its own */
+  int64_t shared_countdown;        /* of a thread without a lane of its own, in both modes */
   uint32_t serial;                 /* of the books that it has a lane of */
+  uint8_t looks;                   /* mode count: how often it has looked at the peaks */
   bool gone;                       /* its end has begun */
 };
 extern __thread struct bursar_lanes_thread bursar_lanes_mine __attribute__((tls_model("initial-exec")));
@@ -45,5 +47,7 @@ void bursar_lanes_unshare(void);
 
 /* The sums over all lanes. */
 struct bursar_tally bursar_lanes_sum(unsigned domain);
+/* What is live by domain, in mode count, which may be below 0; their sum. */
+int64_t bursar_lanes_held(int64_t out[BURSAR_DOMAIN_COUNT]);
 
 #endif

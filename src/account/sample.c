@@ -241,22 +241,6 @@ bool bursar_sample_alloc_slowly(size_t size, unsigned domain) {
   return chosen && on;
 }
 
-void bursar_sample_free_slowly(const void *p, unsigned domain) {
-  struct bursar_lanes_thread *me = &bursar_lanes_mine;
-  if (!p)
-    return;
-  me->last = p;
-  struct bursar_thread_lane *lane = me->lane;
-  if (!lane && (lane = bursar_lanes_take()) != NULL)
-    me->countdown = -1; /* its first block draws */
-  if (lane) {
-    lane->frees[domain]++;
-    return;
-  }
-  bursar_lanes_share()->frees[domain]++;
-  bursar_lanes_unshare();
-}
-
 /* --- booking ---------------------------------------------------------------------------------------------------------- */
 
 static void hold_off(bool gil) {
@@ -365,7 +349,6 @@ int bursar_sample_start(uint32_t bytes, uint64_t given) {
   threads_seeded = 0;
   if (!entries && !grow())
     return -1;
-  bursar_sample_pages[0] = STICKY;
   __atomic_add_fetch(&serial, 1, __ATOMIC_RELAXED);
   bursar_lanes_mine.countdown = -1; /* this thread draws anew, so that a seed is a sequence for ever; others go on */
   bursar_lanes_mine.serial = 0;
@@ -380,7 +363,6 @@ void bursar_sample_stop(void) {
     bursar_prim_discard(entries, entries_size * sizeof *entries);
     entries_used = 0;
     memset(bursar_sample_pages, 0, sizeof bursar_sample_pages);
-    bursar_sample_pages[0] = STICKY;
   }
   unlock();
 }

@@ -4,8 +4,8 @@
  * p = 1 - exp(-s / interval), whatever came before it.  A block that is chosen stands for 1/p blocks and s/p bytes (Horvitz
  * and Thompson): sums of these over any set of blocks estimate it without bias, and sums of (1 - p)/p^2, and of that times s^2,
  * estimate the variances.  The account books a chosen block as one of s/p bytes, so that peak, journal, folding and
- * reports are those of exact books; blocks and variances are in BURSAR_REGION_ESTIMATES.  All that was allocated and freed is
- * counted exactly beside that, by thread (lanes.h).
+ * reports are those of exact books; blocks and variances are in BURSAR_REGION_ESTIMATES.  All that was allocated is counted
+ * exactly beside that, by thread (lanes.h); how many blocks were freed is not known.
  *
  * Which addresses are chosen blocks is asked on each free: a byte for each page that says whether there may be one in it, then
  * a small hash.  Blocks of no bytes are counted, and never chosen.
@@ -23,7 +23,7 @@
 #define BURSAR_SAMPLE_INTERVAL (512u << 10)
 #define BURSAR_SAMPLE_PAGES (1u << 18) /* 1 GiB of addresses; others share their bytes */
 
-/* By page, how many chosen blocks begin there (255: that many or more have).  The one of address 0 is never 0. */
+/* By page, how many chosen blocks begin there (255: that many or more have). */
 extern unsigned char bursar_sample_pages[BURSAR_SAMPLE_PAGES];
 
 struct bursar_weight {
@@ -43,9 +43,8 @@ void bursar_sample_after_fork(void);
 /* What a block of this size and address stands for, if it is chosen. */
 struct bursar_weight bursar_sample_weigh(const void *p, uint64_t size);
 
-/* The slow halves of the two below. */
+/* The slow half of the two below. */
 bool bursar_sample_alloc_slowly(size_t size, unsigned domain);
-void bursar_sample_free_slowly(const void *p, unsigned domain);
 
 /* Books a chosen block, where no other is any more (bursar_sample_end).  Under the main GIL, with its site's tag; or not, while
  * folding is held off, with the number of a site of lane FREE. */
@@ -68,26 +67,20 @@ static inline bool bursar_sample_may_hold(const void *p) {
   return __atomic_load_n(&bursar_sample_pages[((uintptr_t)p >> 12) & (BURSAR_SAMPLE_PAGES - 1)], __ATOMIC_RELAXED) != 0;
 }
 
-/* Counts a block.  True: it is chosen, and to be booked. */
-static inline __attribute__((always_inline)) bool bursar_sample_alloc(size_t size, unsigned domain) {
+/* Counts a block.  True: nothing is counted yet, bursar_sample_alloc_slowly is to do it. */
+static inline __attribute__((always_inline)) bool bursar_sample_alloc_fast(size_t size, unsigned domain) {
   struct bursar_lanes_thread *me = &bursar_lanes_mine;
   if (__builtin_expect((me->countdown -= (int64_t)size) < 0, 0))
-    return bursar_sample_alloc_slowly(size, domain);
+    return true;
   struct bursar_thread_lane *lane = me->lane;
   lane->alloc_bytes[domain] += size;
   lane->allocs[domain]++;
   return false;
 }
 
-/* Counts the end of a block.  False: there is more to it (bursar_sample_free_slowly, and then perhaps bursar_sample_end). */
-static inline __attribute__((always_inline)) bool bursar_sample_free(const void *p, unsigned domain) {
-  struct bursar_lanes_thread *me = &bursar_lanes_mine;
-  struct bursar_thread_lane *lane = me->lane;
-  if (__builtin_expect(!lane, 0) || __builtin_expect(bursar_sample_may_hold(p), 0))
-    return false;
-  lane->frees[domain]++;
-  me->last = p;
-  return true;
+/* Counts a block.  True: it is chosen, and to be booked. */
+static inline __attribute__((always_inline)) bool bursar_sample_alloc(size_t size, unsigned domain) {
+  return bursar_sample_alloc_fast(size, domain) && bursar_sample_alloc_slowly(size, domain);
 }
 
 #endif

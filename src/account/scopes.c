@@ -10,6 +10,7 @@
 #include "account/lock.h"
 #include "account/maps.h"
 #include "account/stacks.h"
+#include "account/verdict.h"
 #include "base/pool.h"
 #include "prim/prim.h"
 
@@ -101,9 +102,13 @@ void bursar_scopes_start(void) {
   bursar_scopes_generation += 2;
   vacant = vacancies = swept = 0;
   working = tried = false;
+  bursar_verdict_start();
 }
 
-void bursar_scopes_stop(void) { working = false, tried = true; }
+void bursar_scopes_stop(void) {
+  working = false, tried = true;
+  bursar_verdict_stop();
+}
 
 /* --- entries ------------------------------------------------------------------------------------------------------------- */
 
@@ -136,6 +141,7 @@ static void give_up(uint32_t slot) {
       name->allocated_bytes += scope->allocated_bytes + load(&scope->free_allocated_bytes);
       name->allocations += scope->allocations + load(&scope->free_allocations);
     }
+    bursar_verdict_gone(slot);
     *scope = (struct bursar_scope){.state = BURSAR_SCOPE_VACANT, .parent = vacant};
     vacant = slot;
     vacancies++;
@@ -189,6 +195,7 @@ static bool fold_into_name(uint32_t slot, uint16_t *into) {
   struct bursar_scope *scope = &slots()[slot];
   struct bursar_scope_name *name = &names()[scope->name];
   take_out(scope);
+  bursar_verdict_gone(slot);
   if (!scope->inner) {
     name->allocated_bytes += scope->allocated_bytes + scope->free_allocated_bytes;
     name->allocations += scope->allocations + scope->free_allocations;
@@ -281,6 +288,7 @@ uint32_t bursar_scopes_enter_free(uint32_t name, uint32_t parent) {
                                           .inner = around(parent, name)};
     if (parent)
       slots()[parent].nested++;
+    bursar_verdict_begun();
   } else {
     counts()->folded_scopes++;
   }
@@ -291,6 +299,7 @@ uint32_t bursar_scopes_enter_free(uint32_t name, uint32_t parent) {
 struct bursar_scope_facts bursar_scopes_end(uint32_t slot) {
   if (!working || !slot)
     return (struct bursar_scope_facts){0};
+  struct bursar_verdict_around around = bursar_verdict_look_around(slots()[slot].name);
   bursar_lock_take();
   struct bursar_scope *scope = &slots()[slot];
   struct bursar_scope_name *name = &names()[scope->name];
@@ -305,6 +314,7 @@ struct bursar_scope_facts bursar_scopes_end(uint32_t slot) {
   uint32_t *counter = &name->sketch[sketch_at(facts.peak_bytes)];
   *counter += *counter < UINT32_MAX;
   scope->state = BURSAR_SCOPE_ENDED;
+  bursar_verdict_ended(scope->name, slot, !scope->inner && !nothing_left(scope), around);
   give_up(slot);
   bursar_lock_give();
   return facts;
@@ -330,25 +340,37 @@ struct bursar_scope_facts bursar_scopes_read(uint32_t slot) {
       .time_ns = (scope->ended_ns ? scope->ended_ns : now()) - scope->started_ns};
 }
 
+/* Under the lock. */
+static void note(struct bursar_event event) {
+  uint64_t capacity = writer()->limit[BURSAR_REGION_EVENTS] / sizeof event, at = counts()->events % capacity;
+  if (!room(BURSAR_REGION_EVENTS, (at + 1) * sizeof event))
+    return;
+  event.time_ns = now();
+  events()[at] = event;
+  BURSAR_IN_ORDER();
+  counts()->events++;
+}
+
 void bursar_scopes_event(enum bursar_event_kind kind, uint32_t slot, uint32_t text) {
   if (!working || !slot)
     return;
   bursar_lock_take();
-  uint64_t capacity = writer()->limit[BURSAR_REGION_EVENTS] / sizeof(struct bursar_event),
-           at = counts()->events % capacity;
   struct bursar_scope_facts facts = bursar_scopes_read(slot);
-  if (room(BURSAR_REGION_EVENTS, (at + 1) * sizeof(struct bursar_event))) {
-    events()[at] = (struct bursar_event){.time_ns = now(),
-                                         .kind = kind,
-                                         .scope = slots()[slot].name,
-                                         .bytes = kind == BURSAR_EVENT_SCOPE_ENDED ? facts.peak_bytes
-                                                  : kind == BURSAR_EVENT_NOTE      ? (uint64_t)facts.live_bytes
-                                                                                   : 0,
-                                         .text = text,
-                                         .slot = slot};
-    BURSAR_IN_ORDER();
-    counts()->events++;
-  }
+  note((struct bursar_event){.kind = kind,
+                             .scope = slots()[slot].name,
+                             .bytes = kind == BURSAR_EVENT_SCOPE_ENDED ? facts.peak_bytes
+                                      : kind == BURSAR_EVENT_NOTE      ? (uint64_t)facts.live_bytes
+                                                                       : 0,
+                             .text = text,
+                             .slot = slot});
+  bursar_lock_give();
+}
+
+void bursar_scopes_tell(enum bursar_event_kind kind, uint32_t name, uint64_t bytes, uint32_t text) {
+  bursar_lock_take();
+  if (prepare())
+    note((struct bursar_event){
+        .kind = kind, .scope = name, .bytes = bytes, .text = text, .slot = name ? 0 : BURSAR_EVENT_OF_PROCESS});
   bursar_lock_give();
 }
 

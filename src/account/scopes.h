@@ -50,6 +50,8 @@ extern uint32_t bursar_scopes_generation;
 uint32_t bursar_scopes_where(uint32_t slot, uint32_t generation);
 /* Notes an event. */
 void bursar_scopes_event(enum bursar_event_kind kind, uint32_t slot, uint32_t text);
+/* Notes what is said of a scope by its name's index, its entry having ended perhaps; 0: of the whole process. */
+void bursar_scopes_tell(enum bursar_event_kind kind, uint32_t name, uint64_t bytes, uint32_t text);
 
 /* hot.h: an entry that has ended may hold nothing any more. */
 void bursar_scopes_emptied(uint32_t slot);

@@ -29,11 +29,18 @@ static int print(const struct bursar_balance *balance, bool json) {
 
 /* ---- a running process ---- */
 
-static int cannot_look(pid_t pid, int why) {
+/* `own`: a ledger of the user's own says that it is theirs. */
+static int cannot_look(pid_t pid, int why, bool own) {
   switch (-why) {
     case ESRCH: return bursar_cli_complain(1, "balance: there is no process %ld (any more): see bursar ls", (long)pid);
     case EACCES:
     case EPERM:
+      if (own)
+        return bursar_cli_complain(1,
+                                   "balance: process %ld lets nobody look into it (--no-core): run this as root, or "
+                                   "see "
+                                   "bursar report %ld",
+                                   (long)pid, (long)pid);
       return bursar_cli_complain(1, "balance: process %ld belongs to another user: run this as that user, or as root",
                                  (long)pid);
     case ENOENT: return bursar_cli_complain(1, "balance: there is no /proc here: mount it");
@@ -93,7 +100,7 @@ static int balance_process(pid_t pid, bool json) {
     goto out;
   }
   if (pid == 0) {
-    cannot_look(pid, -ESRCH);
+    cannot_look(pid, -ESRCH, false);
     goto out;
   }
   if (bursar_ask_open(pid, ask, &error) < 0) {
@@ -102,7 +109,7 @@ static int balance_process(pid_t pid, bool json) {
   }
   int status = look(pid, ask, &seen, &inside, &answered);
   if (status < 0) {
-    cannot_look(pid, status);
+    cannot_look(pid, status, ask->place.fd >= 0);
     goto close;
   }
   struct bursar_balance_facts facts = {

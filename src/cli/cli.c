@@ -158,7 +158,13 @@ static int take(const struct bursar_cli_syntax *syntax, const struct bursar_cli_
   }
   if (!attached && *at + 1 >= argc)
     return bursar_cli_complain(2, "%s: %s needs a value: %s %s", syntax->verb, shown, shown, option->value);
-  *option->text = attached ? attached : argv[++*at];
+  const char *value = attached ? attached : argv[++*at];
+  if (option->text)
+    *option->text = value;
+  else if (option->list->count == sizeof option->list->at / sizeof *option->list->at)
+    return bursar_cli_complain(2, "%s: %s is given too often", syntax->verb, shown);
+  else
+    option->list->at[option->list->count++] = value;
   return -1;
 }
 

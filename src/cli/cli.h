@@ -29,18 +29,44 @@ extern const char *bursar_cli_invoked;
 int bursar_cli_run(int argc, char **argv);
 int bursar_cli_report(int argc, char **argv);
 int bursar_cli_balance(int argc, char **argv);
+int bursar_cli_imports(int argc, char **argv);
 int bursar_cli_diff(int argc, char **argv);
+int bursar_cli_scan(int argc, char **argv);
+int bursar_cli_verdict(int argc, char **argv);
+int bursar_cli_model(int argc, char **argv);
+int bursar_cli_model_inspect(int argc, char **argv);
+int bursar_cli_model_verify(int argc, char **argv);
+int bursar_cli_model_convert(int argc, char **argv);
+int bursar_cli_model_pack(int argc, char **argv);
+int bursar_cli_model_unpack(int argc, char **argv);
+int bursar_cli_model_keygen(int argc, char **argv);
+int bursar_cli_model_seal(int argc, char **argv);
+int bursar_cli_model_open(int argc, char **argv);
 int bursar_cli_ls(int argc, char **argv);
 int bursar_cli_clean(int argc, char **argv);
 
-/* One option.  With `text` it takes a value (`--name VALUE`, `--name=VALUE`, `-n VALUE`, `-nVALUE`), with `flag` none.
- * Exactly one of the two is set. */
+/* `bursar run` for `bursar imports`: all domains, no summary, and at the program's end what imports cost, as `format`, to
+ * the file `out` (NULL: stdout).  A script of operands, or a module, or code.  Returns where the program cannot be run. */
+struct bursar_cli_imports {
+  const char *format, *out, *python, *module, *code;
+};
+int bursar_cli_run_imports(const struct bursar_cli_imports *imports, char **operands, int count);
+
+/* Values of an option that may be given several times. */
+struct bursar_cli_list {
+  const char *at[64];
+  size_t count;
+};
+
+/* One option.  With `text` or `list` it takes a value (`--name VALUE`, `--name=VALUE`, `-n VALUE`, `-nVALUE`), with `flag`
+ * none.  Exactly one of the three is set. */
 struct bursar_cli_option {
   const char *name;  /* without dashes; NULL where there is only a letter */
   char letter;       /* 0 where there is only a name */
   bool ends;         /* nothing after its value is looked at: `python -m MOD …` */
   const char *value; /* the value's name in the help: "FILE" */
   const char **text; /* set to the last value given */
+  struct bursar_cli_list *list;
   bool *flag;
   const char *help; /* lines after the first begin with "\n" */
 };

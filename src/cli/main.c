@@ -9,7 +9,11 @@ const struct bursar_cli_verb bursar_cli_verbs[] = {
     {"run", "run a Python program with its books kept", bursar_cli_run},
     {"report", "show a ledger: who held the memory, as text, HTML or JSON", bursar_cli_report},
     {"balance", "explain a process's resident memory, line by line", bursar_cli_balance},
+    {"scan", "look for copies of a secret in a process's memory", bursar_cli_scan},
+    {"model", "look into a model's file", bursar_cli_model},
+    {"imports", "what a program's imports cost, and which it never used", bursar_cli_imports},
     {"diff", "compare two ledgers", bursar_cli_diff},
+    {"verdict", "say whether scopes leak, how much a call, and where", bursar_cli_verdict},
     {"ls", "list ledgers and what became of their programs", bursar_cli_ls},
     {"clean", "remove the ledgers of ended programs", bursar_cli_clean},
     {NULL, NULL, NULL}};

@@ -6,9 +6,11 @@
 #include "cli/binary.h"
 #include "cli/cli.h"
 #include "cli/program.h"
+#include "cli/tune.h"
 #include "ledger/domains.h"
 #include "ledger/layout.h"
 #include "ledger/place.h"
+#include "prim/prim.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,11 +32,16 @@ struct wish {
   const char *module;
   const char *code;
   const char *domains_text;
+  const char *tune;
+  char tuned[BURSAR_TUNE_ROOM]; /* what that put into the environment */
   uint32_t domains;
   bool force;
   bool follow;
   bool native;
+  bool wipe;
+  bool no_core;
   uint32_t within;
+  const struct bursar_cli_imports *imports; /* NULL: not asked for */
 };
 
 /* What to exec. */
@@ -69,6 +76,8 @@ static int check_settings(struct wish *wish) {
                                  BURSAR_RECENT_MAX, wish->within_text);
     wish->within = (uint32_t)n;
   }
+  if (wish->tune && bursar_cli_choice(wish->tune, bursar_tune_names) < 0)
+    return bursar_cli_unknown("run", "profile", wish->tune, bursar_tune_names);
   if (wish->force && !wish->out)
     return bursar_cli_complain(2, "run: -f replaces the ledger that -o names: give -o FILE too");
   if (wish->python && !wish->python[0])
@@ -113,7 +122,9 @@ static const char *find_library(const struct target *target, const char *name, c
 static void find_preload(const struct wish *wish, const struct target *target, char path[BURSAR_PROGRAM_PATH_MAX]) {
   const char *why = target->package.path[0] ? find_library(target, "libbursar_preload.so", path)
                                             : "the program is none of Python's, or starts it itself";
-  bool wanted = wish->native || wish->domains & BURSAR_DOMAINS_NATIVE;
+  bool wanted = wish->native || wish->wipe || wish->domains & BURSAR_DOMAINS_NATIVE;
+  if (why && wish->wipe)
+    bursar_cli_complain(0, "what is freed is only wiped once Python has started: %s", why);
   if (why && wish->domains & BURSAR_DOMAINS_NATIVE)
     bursar_cli_complain(0, "malloc and mmap are only seen once Python has started: %s", why);
   if (why || !wanted)
@@ -166,16 +177,31 @@ static int tell_settings(struct wish *wish, struct target *target, const char *l
     find_plain(wish, target, hooks);
   else
     find_preload(wish, target, hooks);
+  if (wish->no_core && !hooks[0] && !target->package.path[0])
+    return bursar_cli_complain(1,
+                               "run: --no-core cannot be kept for %.800s: start a Python itself, or a program that "
+                               "loads bursar's library",
+                               target->name);
   bursar_buffer_init(&text, 8 * BURSAR_PLACE_PATH_MAX);
   bursar_buffer_format(&text, "pid=%d;mode=%s;out=", (int)getpid(), wish->mode ? wish->mode : "exact");
   add_encoded(&text, ledger);
-  bursar_buffer_format(&text, ";cap=%u;within=%u;domains=%u;follow=%d;native=%d;quiet=0;preload=", BURSAR_CAP_DEFAULT,
-                       wish->within, wish->domains, wish->follow, wish->native);
+  bursar_buffer_format(&text, ";cap=%u;within=%u;domains=%u;follow=%d;native=%d;wipe=%d;no_core=%d;quiet=%d;preload=",
+                       BURSAR_CAP_DEFAULT, wish->within, wish->domains, wish->follow, wish->native, wish->wipe,
+                       wish->no_core, wish->imports != NULL);
   add_encoded(&text, hooks);
+  bursar_buffer_text(&text, ";tune=");
+  add_encoded(&text, wish->tuned);
+  if (wish->imports) {
+    bursar_buffer_format(&text, ";imports=%s;imports_out=", wish->imports->format);
+    add_encoded(&text, wish->imports->out ? wish->imports->out : "");
+  }
   int result = bursar_buffer_finish(&text);
   if (result == 0 && hooks[0])
     result = preload(hooks);
   if (result == 0 && setenv("BURSAR_RUN", text.data, 1) != 0)
+    result = -errno;
+  /* Arrow's own allocators do not go through the C library; what the user has chosen stays. */
+  if (result == 0 && wish->wipe && setenv("ARROW_DEFAULT_MEMORY_POOL", "system", 0) != 0)
     result = -errno;
   bursar_buffer_free(&text);
   return result < 0 ? bursar_cli_complain(1, "cannot tell the program its settings: %s", strerror(-result)) : -1;
@@ -305,18 +331,27 @@ static int prepare_command(const struct wish *wish, char **operands, int count, 
 static int become(struct wish *wish, struct target *target) {
   struct bursar_place ledger;
   struct bursar_error error;
+  if (wish->no_core && target->bookless)
+    return bursar_cli_complain(2, "run: --no-core needs the start-up file, which Python's option -S leaves out");
+  int tuned = wish->tune ? bursar_tune_set(wish->tune, wish->tuned) : 0;
+  if (tuned < 0)
+    return bursar_cli_complain(1, "run: malloc cannot be told its settings: %s", strerror(-tuned));
   if (target->bookless) {
     bursar_cli_complain(0, "no books are kept: Python's option -S leaves out the start-up file that opens them");
     execve(target->file, target->argv, environ);
     return bursar_cli_complain(1, "cannot run %.800s: %s", target->file, strerror(errno));
   }
   int status = bursar_place_create(wish->out, wish->force, target->name, &ledger, &error);
-  if (status < 0 && !ledger.no_room)
+  if (status < 0 && (!ledger.no_room || wish->no_core || wish->imports)) /* the settings lead to a ledger */
     return bursar_cli_fail(&error);
   if (status < 0) /* a full disk ends the books, and never the program: here they end before they begin */
     bursar_cli_complain(0, "no books are kept: %s", error.text);
   else
     status = tell_settings(wish, target, ledger.path);
+  /* Here too: where it is refused the program does not start, and the limit on core files stays. */
+  int refused = status < 0 && wish->no_core ? bursar_prim_no_core() : 0;
+  if (refused)
+    status = bursar_cli_complain(1, "run: core files cannot be refused here: %s", strerror(-refused));
   if (status < 0) {
     execve(target->file, target->argv, environ);
     status = bursar_cli_complain(1, "cannot run %.800s: %s", target->file, strerror(errno));
@@ -347,6 +382,16 @@ int bursar_cli_run(int argc, char **argv) {
                "program "
                "without Python malloc\nand mmap"},
       {.name = "native", .flag = &wish.native, .help = "stacks with the C and C++ frames between Python's"},
+      {.name = "wipe", .flag = &wish.wipe, .help = "zero every block of memory before it is freed, and where it moves"},
+      {.name = "no-core",
+       .flag = &wish.no_core,
+       .help = "no core file and no debugger: nobody but root reads the\nprogram's memory (docs/security-model.md)"},
+      {.name = "tune",
+       .value = "PROFILE",
+       .text = &wish.tune,
+       .help = "serving: malloc's settings for a service that gives memory back\nin rests (docs/giving_back.md); what "
+               "you "
+               "have set yourself stays"},
       {.name = "follow-fork",
        .flag = &wish.follow,
        .help = "keep books of forked children and Pythons that are executed,\neach in a ledger of its own, FILE.PID; "
@@ -384,6 +429,22 @@ int bursar_cli_run(int argc, char **argv) {
     status = prepare_command(&wish, argv + 2, count - 1, &target);
   else
     status = prepare_python(&wish, argv + 1, count, &target);
+  if (status < 0 && target.argv)
+    status = become(&wish, &target);
+  free(target.argv);
+  return status;
+}
+
+int bursar_cli_run_imports(const struct bursar_cli_imports *imports, char **operands, int count) {
+  struct wish wish = {.python = imports->python,
+                      .module = imports->module,
+                      .code = imports->code,
+                      .domains_text = "all",
+                      .imports = imports};
+  struct target target = {.argv = NULL};
+  int status = check_settings(&wish);
+  if (status < 0)
+    status = prepare_python(&wish, operands, count, &target);
   if (status < 0 && target.argv)
     status = become(&wish, &target);
   free(target.argv);

@@ -12,6 +12,7 @@
 
 #define SANE_BYTES (1ull << 56)
 #define LOOK_EVERY_NS 1000000
+#define RESTS_NS 25000000
 
 static bool read_at(int fd, void *out, size_t bytes, uint64_t at) {
   ssize_t n;
@@ -46,7 +47,9 @@ static bool read_head(struct bursar_ask *ask) {
 }
 
 static bool is_of(const struct bursar_header *header, const struct bursar_identity *now) {
-  return header->process_start == now->process_start && header->pid_namespace == now->pid_namespace &&
+  /* An undumpable process does not say its namespace. */
+  return header->process_start == now->process_start &&
+         (!now->pid_namespace || header->pid_namespace == now->pid_namespace) &&
          memcmp(header->boot_id, now->boot_id, sizeof now->boot_id) == 0;
 }
 
@@ -55,6 +58,7 @@ int bursar_ask_open(pid_t pid, struct bursar_ask *out, struct bursar_error *erro
   struct stat is;
   memset(out, 0, sizeof *out);
   out->place.fd = -1;
+  out->pid = pid;
   if (bursar_prim_identity(pid, &now) != 0 || bursar_place_find(pid, &out->place, NULL) != 0)
     return 0;
   if (!read_head(out)) {
@@ -114,10 +118,19 @@ static bool answered(const struct bursar_ask *ask, uint64_t since, struct bursar
   return true;
 }
 
+/* 0: not known. */
+static uint64_t cpu_time(pid_t pid) {
+  clockid_t clock;
+  struct timespec time;
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) != 0)
+    return 0;
+  return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
 bool bursar_ask_inside(struct bursar_ask *ask, uint64_t wait_ns, struct bursar_inside *out) {
   if (ask->place.fd < 0 || !ask->open)
     return false;
-  uint64_t asked = bursar_prim_now(), request = asked | 1;
+  uint64_t asked = bursar_prim_now(), request = asked | 1, worked = cpu_time(ask->pid);
   int fd = open(ask->place.path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   struct stat is;
   bool put = fd >= 0 && fstat(fd, &is) == 0 && is.st_ino == ask->inode &&
@@ -128,7 +141,8 @@ bool bursar_ask_inside(struct bursar_ask *ask, uint64_t wait_ns, struct bursar_i
     const struct timespec soon = {0, LOOK_EVERY_NS};
     if (answered(ask, asked, out))
       return true;
-    if (bursar_prim_now() - asked >= wait_ns)
+    uint64_t waited = bursar_prim_now() - asked;
+    if (waited >= wait_ns || (waited >= RESTS_NS && worked && cpu_time(ask->pid) == worked))
       break;
     nanosleep(&soon, NULL);
   }

@@ -15,6 +15,7 @@
 #include "ledger/place.h"
 
 struct bursar_ask {
+  pid_t pid;
   struct bursar_place place; /* fd -1: there is none */
   struct bursar_header header;
   bool open; /* its books are */
@@ -26,7 +27,8 @@ struct bursar_ask {
  * this pid was written by an earlier process. */
 int bursar_ask_open(pid_t pid, struct bursar_ask *out, struct bursar_error *error) __attribute__((warn_unused_result));
 void bursar_ask_close(struct bursar_ask *ask);
-/* Asks, and waits for an answer up to so many nanoseconds.  False: none came; `out` is untouched. */
+/* Asks, and waits for an answer up to so many nanoseconds, or 25 ms for a process that does nothing at all meanwhile.  False:
+ * none came; `out` is untouched. */
 bool bursar_ask_inside(struct bursar_ask *ask, uint64_t wait_ns, struct bursar_inside *out);
 
 /* One process's counters, for who looks often: maps the ledger's books once and reads them without a system call. */

@@ -55,14 +55,20 @@ int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct burs
         out->domains = (uint32_t)strtoul(value, NULL, 10) & BURSAR_DOMAINS_ALL;
       else if (is(pair, key, "follow"))
         out->follow = value[0] == '1';
+      else if (is(pair, key, "no_core"))
+        out->no_core = value[0] == '1';
       else if (is(pair, key, "native"))
         out->native = value[0] == '1';
+      else if (is(pair, key, "wipe"))
+        out->wipe = value[0] == '1';
       else if (is(pair, key, "quiet"))
         out->quiet = value[0] == '1';
       else if (is(pair, key, "out"))
         memcpy(out->path, value, sizeof value);
       else if (is(pair, key, "preload"))
         memcpy(out->preload, value, sizeof value);
+      else if (is(pair, key, "tune"))
+        snprintf(out->tune, sizeof out->tune, "%s", value);
       else if (is(pair, key, "mode") && !(out->mode = bursar_domains_mode(value)))
         return bursar_error_set(error, BURSAR_MISUSE, "this version has no mode '%s': update bursar", value);
     }

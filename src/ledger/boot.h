@@ -22,9 +22,12 @@ struct bursar_boot {
   uint64_t seed;
   bool follow;
   bool quiet;
-  bool native; /* stacks have native frames too */
+  bool native;  /* stacks have native frames too */
+  bool wipe;    /* what is freed is zeroed first */
+  bool no_core; /* bursar_prim_no_core() */
   char path[4096];
   char preload[4096]; /* the library of ours that stands first in LD_PRELOAD; "": none */
+  char tune[256];     /* what stands last in GLIBC_TUNABLES because --tune put it there; "": nothing */
 };
 
 int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct bursar_error *error)

@@ -59,7 +59,8 @@ enum bursar_region {
   BURSAR_REGION_SCOPES = 11,      /* struct bursar_scope; the first is none */
   BURSAR_REGION_EVENTS = 12,      /* struct bursar_event, a ring */
   BURSAR_REGION_ESTIMATES = 13,   /* struct bursar_estimate, same index as the site; mode sample alone */
-  BURSAR_REGION_COUNT = 14
+  BURSAR_REGION_LEAKS = 14,       /* struct bursar_leaks, one for each name that is judged */
+  BURSAR_REGION_COUNT = 15
 };
 
 enum bursar_domain {
@@ -173,6 +174,8 @@ struct bursar_counts { /* at BURSAR_AT_COUNTS */
   uint64_t events;        /* so many have been noted; the last of them are in the ring */
   uint64_t folded_scopes; /* entries whose blocks were charged to their name, and scopes whose name found no room */
   uint64_t lost_samples;  /* mode sample: blocks that were chosen, and for which there was no memory */
+  uint32_t leaks;         /* names that are judged */
+  uint32_t reserved;
 };
 
 /* The directory page: one byte an extent, enum bursar_region; entry 0 is extent 0's and is 0. */
@@ -303,15 +306,92 @@ struct bursar_scope {
   uint16_t inner;  /* 1: an entry of the same name is around it, whose figures hold these */
 };
 
-enum bursar_event_kind { BURSAR_EVENT_SCOPE_BEGAN = 1, BURSAR_EVENT_SCOPE_ENDED = 2, BURSAR_EVENT_NOTE = 3 };
+enum bursar_event_kind {
+  BURSAR_EVENT_SCOPE_BEGAN = 1,
+  BURSAR_EVENT_SCOPE_ENDED = 2,
+  BURSAR_EVENT_NOTE = 3,
+  BURSAR_EVENT_PROOF = 4,
+  BURSAR_EVENT_REFUSED = 5,   /* an allocation, by a hard budget */
+  BURSAR_EVENT_SOFT = 6,      /* a soft budget was passed */
+  BURSAR_EVENT_OVERTIME = 7,  /* a callback ran longer than it may */
+  BURSAR_EVENT_SHED = 8,      /* a request was turned away */
+  BURSAR_EVENT_RECLAIMED = 9, /* memory was given back, or garbage collected */
+  BURSAR_EVENT_CHANGED = 10,  /* what the policy says */
+  BURSAR_EVENT_VERDICT = 11,  /* on leaks: an alarm, or that it was withdrawn */
+  BURSAR_EVENT_LEFT_OPEN = 12 /* a resource, at the end of its scope */
+};
+#define BURSAR_EVENT_OF_PROCESS UINT32_MAX /* as `slot`: no scope's; `scope` is 0 */
 
 struct bursar_event {
   uint64_t time_ns;
   uint32_t kind;  /* enum bursar_event_kind */
   uint32_t scope; /* index in the names */
-  uint64_t bytes; /* began: 0; ended: its peak; note: what it held */
+  uint64_t bytes; /* began: 0; ended: its peak; note: what it held; proof: what was scanned; FORMAT.md has the others */
   uint32_t text;  /* string */
-  uint32_t slot;
+  uint32_t slot;  /* 0: its entry has ended, or is not known */
+};
+
+/* What a name's ended entries still hold, as it was when one of them had just ended: the verdict (leaks.h) is of these. */
+struct bursar_leaks_point {
+  uint64_t calls; /* entries that had ended */
+  int64_t bytes;  /* held by all of them */
+  int64_t blocks;
+  int32_t descriptors; /* open in the process; below 0: not known */
+  int32_t threads;
+};
+#define BURSAR_LEAKS_POINTS 128u
+#define BURSAR_LEAKS_SITES 8u
+#define BURSAR_LEAKS_DEPTH 24u
+
+struct bursar_leaks_frame {
+  uint32_t function; /* string */
+  uint32_t file;     /* string; of native code: its module's */
+  uint32_t line;     /* or the address in the module */
+  uint32_t flags;    /* as in a node */
+};
+
+/* What survived of what one stack allocated in the entries that were looked at. */
+struct bursar_leaks_site {
+  uint64_t bytes;
+  uint64_t blocks;
+  uint64_t calls;     /* different entries that they are from */
+  uint64_t oldest_ns; /* when the first of those ended */
+  uint32_t domain;
+  uint32_t depth; /* frames that are kept, innermost first; those beyond are not */
+  struct bursar_leaks_frame frame[BURSAR_LEAKS_DEPTH];
+};
+
+enum bursar_leaks_state {
+  BURSAR_LEAKS_NONE = 0,      /* no alarm */
+  BURSAR_LEAKS_SUSPECTED = 1, /* what is held grows; garbage has not been ruled out yet */
+  BURSAR_LEAKS_ALARM = 2,
+  BURSAR_LEAKS_CYCLES = 3 /* it grew, and one collection took that away */
+};
+/* What grows at an alarm; the last: no collection has ruled out garbage. */
+#define BURSAR_LEAKS_BYTES 1u
+#define BURSAR_LEAKS_DESCRIPTORS 2u
+#define BURSAR_LEAKS_THREADS 4u
+#define BURSAR_LEAKS_UNCHECKED 8u
+
+struct bursar_leaks {
+  uint64_t begun, done; /* stored before and after each change: where they differ it is being written */
+  uint32_t name;        /* index in the names */
+  uint32_t points;
+  uint32_t state; /* enum bursar_leaks_state */
+  uint32_t flags;
+  uint32_t threshold;   /* bytes a call */
+  uint32_t warmup;      /* calls before which nothing is said */
+  uint32_t spacing;     /* calls between points, at least */
+  uint32_t sites;       /* of site[] */
+  uint64_t since_calls; /* in that state */
+  uint64_t since_ns;
+  int64_t since_bytes;   /* held when it began; state CYCLES: after the collection */
+  uint64_t looked_calls; /* entries that the sites are of: those from the first to the last of these, so many */
+  uint64_t looked_first;
+  uint64_t looked_ns; /* when; 0: not yet */
+  uint64_t reserved[4];
+  struct bursar_leaks_point point[BURSAR_LEAKS_POINTS];
+  struct bursar_leaks_site site[BURSAR_LEAKS_SITES];
 };
 
 /* What one thread counted, in the modes sample and count: plain adds of its own, so that the sums over all lanes are exact.
@@ -319,17 +399,10 @@ struct bursar_event {
  * together held at most since the lane was last brought together with the others (`synced`). */
 struct bursar_thread_lane {
   uint64_t allocs[BURSAR_DOMAIN_COUNT];
-  uint64_t frees[BURSAR_DOMAIN_COUNT];
+  uint64_t frees[BURSAR_DOMAIN_COUNT]; /* mode count */
   uint64_t alloc_bytes[BURSAR_DOMAIN_COUNT];
   uint64_t free_bytes[BURSAR_DOMAIN_COUNT]; /* mode count */
-  int64_t high[BURSAR_DOMAIN_COUNT];        /* greatest alloc_bytes - free_bytes since then; likewise below */
-  int64_t synced[BURSAR_DOMAIN_COUNT];      /* alloc_bytes - free_bytes at that time */
-  int64_t at_high[BURSAR_DOMAIN_COUNT];     /* what the domains held at total_high */
-  int64_t total;                            /* over all domains */
-  int64_t total_high;
-  int64_t total_synced;
-  int64_t above, below; /* where total leaves these, the lane is brought together with the others */
-  uint64_t reserved[17];
+  uint64_t reserved[40];
 };
 #define BURSAR_LANES 64u
 

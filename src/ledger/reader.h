@@ -62,6 +62,9 @@ struct bursar_reader {
   uint32_t scopes;
   struct bursar_event *event; /* the last ones, in order of time */
   uint32_t events;
+  struct bursar_leaks
+      *leak; /* of names; the points in order of calls, as many as there may be; names of texts are whole */
+  uint32_t leaks;
 
   /* The totals once the event that was under way is completed, both lanes. */
   struct bursar_tally total[BURSAR_DOMAIN_COUNT]; /* free_* hold remote frees too */

@@ -124,8 +124,9 @@ static uint32_t check_events(struct bursar_reader *reader, bool moving) {
   turn(reader);
   for (uint32_t i = reader->events; i-- > 0;) {
     struct bursar_event *event = &reader->event[i];
-    bool good = event->scope < reader->scope_names && event->time_ns <= next_ns &&
-                (int64_t)event->bytes < (int64_t)SANE_BYTES && known(reader, event->text);
+    bool known_scope = event->slot == BURSAR_EVENT_OF_PROCESS || event->scope < reader->scope_names;
+    bool good = known_scope && event->time_ns <= next_ns && (int64_t)event->bytes < (int64_t)SANE_BYTES &&
+                known(reader, event->text);
     damaged += !good && !moving;
     if (!good)
       continue;
@@ -134,6 +135,54 @@ static uint32_t check_events(struct bursar_reader *reader, bool moving) {
   }
   memmove(reader->event, reader->event + reader->events - kept, kept * sizeof *reader->event);
   reader->events = kept;
+  return damaged;
+}
+
+/* --- verdicts ------------------------------------------------------------------------------------------------------------ */
+
+static bool sound_points(const struct bursar_leaks *leak) {
+  for (uint32_t i = 0; i < leak->points; i++) {
+    const struct bursar_leaks_point *point = &leak->point[i];
+    if (!sane(point->calls) || !sane_live(point->bytes) || !sane_live(point->blocks) ||
+        (i && point->calls <= leak->point[i - 1].calls))
+      return false;
+  }
+  return true;
+}
+
+static bool sound_site(const struct bursar_reader *reader, const struct bursar_leaks_site *site) {
+  if (!sane(site->bytes) || !sane(site->blocks) || !sane(site->calls) || site->domain >= BURSAR_DOMAIN_COUNT ||
+      site->depth > BURSAR_LEAKS_DEPTH || site->oldest_ns >= INT64_MAX)
+    return false;
+  for (uint32_t i = 0; i < site->depth; i++)
+    if (!known(reader, site->frame[i].function) || !known(reader, site->frame[i].file))
+      return false;
+  return true;
+}
+
+static bool sound_leak(const struct bursar_reader *reader, const struct bursar_leaks *leak) {
+  if (leak->name >= reader->scope_names || leak->points > BURSAR_LEAKS_POINTS || leak->state > BURSAR_LEAKS_CYCLES ||
+      leak->sites > BURSAR_LEAKS_SITES || !sane(leak->since_calls) || leak->since_ns >= INT64_MAX ||
+      !sane_live(leak->since_bytes) || leak->looked_ns >= INT64_MAX || !sane(leak->looked_calls) || !leak->threshold)
+    return false;
+  for (uint32_t i = 0; i < leak->sites; i++)
+    if (!sound_site(reader, &leak->site[i]))
+      return false;
+  return sound_points(leak);
+}
+
+/* One that is being written when it is copied is read the next time. */
+static uint32_t check_leaks(struct bursar_reader *reader, bool moving) {
+  uint32_t damaged = 0, kept = 0;
+  for (uint32_t i = 0; i < reader->leaks; i++) {
+    struct bursar_leaks *leak = &reader->leak[i];
+    bool good = sound_leak(reader, leak) && !(moving && leak->begun != leak->done);
+    damaged += !good && !moving;
+    if (good && kept != i)
+      reader->leak[kept] = *leak;
+    kept += good;
+  }
+  reader->leaks = kept;
   return damaged;
 }
 
@@ -152,24 +201,30 @@ int bursar_reader_scopes_copy(struct bursar_reader *reader, const struct bursar_
   if (status == 0)
     status = copy(o, BURSAR_REGION_EVENTS, (uint32_t)events, sizeof *reader->event, "events", &reader->event,
                   &reader->events);
+  if (status == 0)
+    status =
+        copy(o, BURSAR_REGION_LEAKS, counts->leaks, sizeof *reader->leak, "verdicts", &reader->leak, &reader->leaks);
   return status;
 }
 
 void bursar_reader_scopes_check(struct bursar_reader *reader, bursar_reader_noter *note) {
   const bool moving = reader->life == BURSAR_LIFE_RUNNING;
-  const uint32_t all_events = reader->events;
+  const uint32_t all_events = reader->events, all_leaks = reader->leaks;
   uint32_t names = check_names(reader, moving), scopes = check_entries(reader, moving);
-  uint32_t events = check_events(reader, moving);
+  uint32_t events = check_events(reader, moving), leaks = check_leaks(reader, moving);
   if (names)
     note(reader, "%u of %u scopes are damaged: their names or figures are left out", names, reader->scope_names);
   if (scopes)
     note(reader, "%u of %u entries of scopes are damaged and left out", scopes, reader->scopes);
   if (events)
     note(reader, "%u of %u events are damaged and left out", events, all_events);
+  if (leaks)
+    note(reader, "%u of %u verdicts are damaged and left out", leaks, all_leaks);
 }
 
 void bursar_reader_scopes_free(struct bursar_reader *reader) {
   free(reader->scope_name);
   free(reader->scope);
   free(reader->event);
+  free(reader->leak);
 }

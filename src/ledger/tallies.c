@@ -8,18 +8,9 @@
 #define SANE_ESTIMATE 0x1p110 /* a variance is a square of bytes */
 
 static bool sane_lane(const struct bursar_thread_lane *lane) {
-  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-    const int64_t parts[] = {lane->high[domain], lane->synced[domain], lane->at_high[domain]};
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
     if (lane->allocs[domain] > SANE_COUNT || lane->frees[domain] > SANE_COUNT ||
         lane->alloc_bytes[domain] > SANE_COUNT || lane->free_bytes[domain] > SANE_COUNT)
-      return false;
-    for (unsigned i = 0; i < 3; i++)
-      if (parts[i] > (int64_t)SANE_COUNT || parts[i] < -(int64_t)SANE_COUNT)
-        return false;
-  }
-  const int64_t totals[] = {lane->total, lane->total_high, lane->total_synced};
-  for (unsigned i = 0; i < 3; i++)
-    if (totals[i] > (int64_t)SANE_COUNT || totals[i] < -(int64_t)SANE_COUNT)
       return false;
   return true;
 }
@@ -57,39 +48,26 @@ uint32_t bursar_tallies_check(struct bursar_estimate *estimates, uint32_t count)
   return damaged;
 }
 
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
 uint64_t bursar_tallies_peaks(const struct bursar_thread_lane *lanes, struct bursar_books *books) {
-  int64_t total = 0, by_domain[BURSAR_DOMAIN_COUNT] = {0};
-  uint64_t apart = 0, largest = 0;
+  int64_t total = 0, held[BURSAR_DOMAIN_COUNT] = {0};
+  uint64_t short_of = 0;
   for (unsigned i = 0; i < BURSAR_LANES; i++) {
-    uint64_t moved = 0;
-    total += lanes[i].total_synced;
+    uint64_t allocated = 0;
     for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-      by_domain[domain] += lanes[i].synced[domain];
-      moved += lanes[i].alloc_bytes[domain] + lanes[i].free_bytes[domain];
+      held[domain] += (int64_t)(lanes[i].alloc_bytes[domain] - lanes[i].free_bytes[domain]);
+      allocated += lanes[i].alloc_bytes[domain];
     }
-    moved = moved > BURSAR_TALLIES_APART ? BURSAR_TALLIES_APART : moved;
-    apart += moved;
-    largest = moved > largest ? moved : largest;
+    short_of += allocated < BURSAR_TALLIES_APART ? allocated : BURSAR_TALLIES_APART;
   }
-  for (unsigned i = 0; i < BURSAR_LANES; i++) {
-    const struct bursar_thread_lane *lane = &lanes[i];
-    int64_t peak = total - lane->total_synced + most(lane->total_high, lane->total);
-    if (peak > (int64_t)books->peak) {
-      books->peak = (uint64_t)peak;
-      for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-        int64_t now = (int64_t)(lane->alloc_bytes[domain] - lane->free_bytes[domain]);
-        int64_t part = lane->total > lane->total_high ? now : lane->at_high[domain];
-        books->peak_free_bytes[domain] = (uint64_t)most(by_domain[domain] - lane->synced[domain] + part, 0);
-      }
-    }
-    for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
-      int64_t now = (int64_t)(lane->alloc_bytes[domain] - lane->free_bytes[domain]);
-      int64_t high = by_domain[domain] - lane->synced[domain] + most(lane->high[domain], now);
-      if (high > (int64_t)books->domain_peak[domain])
-        books->domain_peak[domain] = (uint64_t)high;
-    }
+  for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
+    total += held[domain];
+    if (held[domain] > (int64_t)books->domain_peak[domain])
+      books->domain_peak[domain] = (uint64_t)held[domain];
   }
-  return apart - largest; /* one thread by itself is never apart */
+  if (total > (int64_t)books->peak) {
+    books->peak = (uint64_t)total;
+    for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++)
+      books->peak_free_bytes[domain] = held[domain] > 0 ? (uint64_t)held[domain] : 0;
+  }
+  return short_of;
 }

@@ -15,11 +15,11 @@ bool bursar_tallies_sum(const struct bursar_thread_lane *lanes, struct bursar_ta
 /* Estimates that cannot be are set to 0.  Returns how many. */
 uint32_t bursar_tallies_check(struct bursar_estimate *estimates, uint32_t count);
 
-/* Mode count.  What the lanes say of the peaks that no thread has told the books of yet is added to them; returns the bytes
- * that the peaks may be off by, because threads are brought together now and then only. */
+/* Mode count.  What is held now is a peak where it is more than the books have; returns the bytes that the peaks may be short
+ * of, because threads look at them now and then only. */
 uint64_t bursar_tallies_peaks(const struct bursar_thread_lane *lanes, struct bursar_books *books);
 
-/* Bytes that a thread's total may move by before it is brought together with the others'. */
-#define BURSAR_TALLIES_APART (64 << 10)
+/* Bytes that a thread allocates between two looks at the peaks. */
+#define BURSAR_TALLIES_APART (16 << 10)
 
 #endif

@@ -12,10 +12,10 @@
 /* Shares of the cap, in sixty-fourths: together, with the ticks of the smallest ledger, less than all of it, so that no
  * region can starve another.  Records of the past have room for one of each site: the journal always holds an interval. */
 static const unsigned char shares[BURSAR_REGION_COUNT] = {
-    [BURSAR_REGION_STRINGS] = 4, [BURSAR_REGION_CODES] = 4,       [BURSAR_REGION_NODES] = 10,
+    [BURSAR_REGION_STRINGS] = 4, [BURSAR_REGION_CODES] = 3,       [BURSAR_REGION_NODES] = 10,
     [BURSAR_REGION_SITES] = 14,  [BURSAR_REGION_SITE_FACTS] = 11, [BURSAR_REGION_UNDO_A] = 4,
     [BURSAR_REGION_UNDO_B] = 4,  [BURSAR_REGION_SCOPE_NAMES] = 2, [BURSAR_REGION_SCOPES] = 3,
-    [BURSAR_REGION_EVENTS] = 1,
+    [BURSAR_REGION_EVENTS] = 1,  [BURSAR_REGION_LEAKS] = 1,
 };
 
 /* Samples have few sites, and each has an estimate beside it: room for as many of one as of the other. */
@@ -23,7 +23,7 @@ static const unsigned char shares_sampling[BURSAR_REGION_COUNT] = {
     [BURSAR_REGION_STRINGS] = 4, [BURSAR_REGION_CODES] = 4,      [BURSAR_REGION_NODES] = 10,
     [BURSAR_REGION_SITES] = 8,   [BURSAR_REGION_SITE_FACTS] = 6, [BURSAR_REGION_UNDO_A] = 2,
     [BURSAR_REGION_UNDO_B] = 2,  [BURSAR_REGION_ESTIMATES] = 14, [BURSAR_REGION_SCOPE_NAMES] = 2,
-    [BURSAR_REGION_SCOPES] = 3,  [BURSAR_REGION_EVENTS] = 1,
+    [BURSAR_REGION_SCOPES] = 3,  [BURSAR_REGION_EVENTS] = 1,     [BURSAR_REGION_LEAKS] = 1,
 };
 
 static uint64_t region_limit(unsigned region, uint64_t cap, uint32_t extent, const unsigned char *of) {

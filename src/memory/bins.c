@@ -6,15 +6,15 @@
 #define BINS 127u
 #define EMPTY_LEAST 8u /* lists of an arena that are empty: no program's chunks fill all sizes up to the largest */
 
-/* glibc's malloc_state since 2.27, as far as it is read. */
-struct arena {
-  uint32_t mutex, flags, have_fast, unused;
-  uint64_t fast[10];
+/* Of glibc's malloc_state, as far as it is read: before it are a lock and flags, and until 2.42 the lists of the smallest. */
+struct lists {
   uint64_t top, last_remainder;
   struct {
     uint64_t next, previous;
   } bin[BINS];
 };
+static const uint64_t lists_at[] = {96, 8}; /* in an arena: since 2.27, since 2.43 */
+#define LAYOUTS (sizeof lists_at / sizeof *lists_at)
 
 /* A free chunk. */
 struct chunk {
@@ -22,25 +22,17 @@ struct chunk {
 };
 
 /* A list's head is addressed as a chunk would be whose links those are. */
-static uint64_t head_of(uint64_t arena, unsigned i) {
-  return arena + offsetof(struct arena, bin) + i * 16 - offsetof(struct chunk, next);
+static uint64_t head_of(uint64_t lists, unsigned i) {
+  return lists + offsetof(struct lists, bin) + i * 16 - offsetof(struct chunk, next);
 }
 
-static uint64_t word(const char *at) {
-  uint64_t value;
-  memcpy(&value, at, sizeof value);
-  return value;
-}
-
-static bool is_arena(const char *bytes, uint64_t at) {
-  uint64_t top = word(bytes + offsetof(struct arena, top));
+static bool are_lists(const struct lists *lists, uint64_t at) {
   unsigned empty = 0;
-  if (!top || top % 16)
+  if (!lists->top || lists->top % 16)
     return false;
   for (unsigned i = 0; i < BINS; i++) {
-    const char *links = bytes + offsetof(struct arena, bin) + i * 16;
-    uint64_t head = head_of(at, i), next = word(links), previous = word(links + 8);
-    if ((next == head) != (previous == head) || !next || !previous || next % 16 || previous % 16)
+    uint64_t head = head_of(at, i), next = lists->bin[i].next, previous = lists->bin[i].previous;
+    if ((next == head) != (previous == head) || !next || !previous || (next != head && (next % 16 || previous % 16)))
       return false;
     empty += next == head;
   }
@@ -50,9 +42,15 @@ static bool is_arena(const char *bytes, uint64_t at) {
 uint64_t bursar_bins_find(const struct bursar_peek *peek, uint64_t from, uint64_t to, char *buffer, size_t room) {
   size_t bytes = to - from < room ? (size_t)(to - from) : room;
   ssize_t got = bursar_peek_read(peek, from, buffer, bytes);
-  for (size_t at = 0; got >= (ssize_t)sizeof(struct arena) && at <= (size_t)got - sizeof(struct arena); at += 16)
-    if (is_arena(buffer + at, from + at))
-      return from + at;
+  for (size_t at = 0; (ssize_t)at < got; at += 16)
+    for (unsigned i = 0; i < LAYOUTS; i++) {
+      struct lists lists;
+      if (at + lists_at[i] + sizeof lists > (size_t)got)
+        continue;
+      memcpy(&lists, buffer + at + lists_at[i], sizeof lists);
+      if (are_lists(&lists, from + at + lists_at[i]))
+        return from + at;
+    }
   return 0;
 }
 
@@ -74,20 +72,28 @@ static bool each_of(const struct bursar_peek *peek, uint64_t head, uint64_t firs
   return true;
 }
 
-bool bursar_bins_each(const struct bursar_peek *peek, uint64_t at, uint64_t *most, bursar_bins_visit *visit,
+/* Where an arena has them; 0: nowhere. */
+static uint64_t read_lists(const struct bursar_peek *peek, uint64_t arena, struct lists *out) {
+  for (unsigned i = 0; i < LAYOUTS; i++)
+    if (bursar_peek_read(peek, arena + lists_at[i], out, sizeof *out) == (ssize_t)sizeof *out &&
+        are_lists(out, arena + lists_at[i]))
+      return arena + lists_at[i];
+  return 0;
+}
+
+bool bursar_bins_each(const struct bursar_peek *peek, uint64_t arena, uint64_t *most, bursar_bins_visit *visit,
                       void *context) {
   /* What follows goes where data point to: the kernel answers where that is nowhere. */
   struct bursar_peek kernel = *peek;
-  struct arena arena;
+  struct lists lists;
   uint64_t top[2];
   kernel.direct = false;
-  if (bursar_peek_read(&kernel, at, &arena, sizeof arena) != (ssize_t)sizeof arena ||
-      !is_arena((const char *)&arena, at) ||
-      bursar_peek_read(&kernel, arena.top, top, sizeof top) != (ssize_t)sizeof top ||
-      !visit(arena.top, top[1] & ~(uint64_t)FLAGS, true, context))
+  uint64_t at = read_lists(&kernel, arena, &lists);
+  if (!at || bursar_peek_read(&kernel, lists.top, top, sizeof top) != (ssize_t)sizeof top ||
+      !visit(lists.top, top[1] & ~(uint64_t)FLAGS, true, context))
     return false;
   for (unsigned i = 0; i < BINS; i++)
-    if (!each_of(&kernel, head_of(at, i), arena.bin[i].next, most, visit, context))
+    if (!each_of(&kernel, head_of(at, i), lists.bin[i].next, most, visit, context))
       return false;
   return true;
 }

@@ -148,8 +148,49 @@ bool bursar_heap_thread(const struct bursar_peek *peek, const struct bursar_regi
   return false;
 }
 
+/* Where the chunks of a thread's heap begin, and end: 0 where that is not known. */
+static uint64_t first_of_thread(struct window *window, const struct bursar_regions_one *region, uint64_t from) {
+  uint64_t info[3];
+  struct bursar_heap ignored;
+  if (bursar_peek_read(window->peek, from, info, sizeof info) != (ssize_t)sizeof info || info[2] < PAGE ||
+      info[2] > window->to - from)
+    return 0;
+  bool first = info[0] >= from && info[0] < from + PAGE;
+  window->to = from + info[2];
+  for (uint64_t at = from + (first ? STATE_FROM : 0x20); at < from + (first ? STATE_TO : 0x60); at += 16) {
+    ignored = (struct bursar_heap){.arena = 0};
+    if (walk(window, region, at, window->to, PROOF, &ignored))
+      return at;
+  }
+  return 0;
+}
+
+bool bursar_heap_find(const struct bursar_peek *peek, const struct bursar_regions_one *region, uint64_t from,
+                      uint64_t to, bool main, uint64_t address, char *buffer, uint64_t *cursor,
+                      struct bursar_heap_chunk *out) {
+  struct window window = {.peek = peek, .buffer = buffer, .to = to};
+  uint64_t first = main ? from : first_of_thread(&window, region, from), size, next;
+  unsigned flags;
+  if (!first)
+    return false;
+  uint64_t at = *cursor >= first && *cursor <= address ? *cursor : first;
+  for (;; at += size) {
+    if (at > address || !head_of(&window, at, &size, &flags) || !sound(size, flags, window.to - at))
+      return false;
+    *cursor = at;
+    if (address < at + size)
+      break;
+  }
+  *out = (struct bursar_heap_chunk){at, size, false};
+  if (at + size < window.to && head_of(&window, at + size, &next, &flags))
+    out->used = flags & PREV_IN_USE;
+  return true;
+}
+
+/* Since glibc 2.43 its size is that of the mapping less the chunk's own head. */
 uint64_t bursar_heap_mapped(uint64_t at, const uint64_t words[2], uint64_t to) {
   uint64_t size = words[1] & ~(uint64_t)FLAGS;
+  size += size % PAGE == PAGE - 16 ? 16 : 0;
   if ((words[1] & FLAGS) != MAPPED || size % PAGE || size < MAPPED_MIN || size > to - at || words[0] >= PAGE)
     return 0;
   return size;

@@ -31,6 +31,16 @@ bool bursar_heap_main(const struct bursar_peek *peek, const struct bursar_region
  * was not walked; with out->arena 0 it is none. */
 bool bursar_heap_thread(const struct bursar_peek *peek, const struct bursar_regions_one *region, uint64_t from,
                         uint64_t to, bool walk_it, char *buffer, struct bursar_heap *out);
+/* One chunk, as it lies there.  What a thread caches counts as in use. */
+struct bursar_heap_chunk {
+  uint64_t at, bytes; /* its head included, which is 16 bytes */
+  bool used;
+};
+/* The chunk that `address` lies in.  *cursor: 0 at first; later a chunk at or before it, where the walk goes on for higher
+ * addresses.  [from, to) is the main heap, or one of a thread's.  False: it is not known. */
+bool bursar_heap_find(const struct bursar_peek *peek, const struct bursar_regions_one *region, uint64_t from,
+                      uint64_t to, bool main, uint64_t address, char *buffer, uint64_t *cursor,
+                      struct bursar_heap_chunk *out);
 /* The pages that a trim gives back of a free chunk: whole ones, behind its head. */
 uint64_t bursar_heap_given_back(const struct bursar_regions_one *region, uint64_t at, uint64_t size);
 /* The last chunk of the main heap: all but what is needed for one more smallest chunk. */

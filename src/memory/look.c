@@ -59,20 +59,9 @@ static void read_all_bits(struct bursar_look *look, uint64_t *bits) {
   }
 }
 
-static const struct bursar_regions_one *region_at(const struct bursar_look *look, uint64_t at) {
-  size_t low = 0, high = look->regions.count;
-  while (low < high) {
-    size_t middle = (low + high) / 2;
-    if (look->regions.at[middle].to <= at)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low < look->regions.count ? &look->regions.at[low] : NULL;
-}
-
 uint64_t bursar_look_resident(const struct bursar_look *look, uint64_t at, uint64_t bytes) {
-  const struct bursar_regions_one *region = region_at(look, at), *end = look->regions.at + look->regions.count;
+  const struct bursar_regions_one *region = bursar_regions_behind(&look->regions, at),
+                                  *end = look->regions.at + look->regions.count;
   uint64_t sum = 0;
   for (; region && region < end && region->from < at + bytes; region++)
     sum += bursar_regions_resident(region, at, at + bytes);
@@ -162,7 +151,7 @@ struct listed {
 
 static bool add_listed(uint64_t at, uint64_t size, bool top, void *context) {
   struct listed *listed = context;
-  const struct bursar_regions_one *region = region_at(listed->look, at);
+  const struct bursar_regions_one *region = bursar_regions_behind(&listed->look->regions, at);
   if (!region || region->from > at || region->kind != (listed->main ? BURSAR_REGIONS_HEAP : BURSAR_REGIONS_ANON) ||
       size > region->to - at || (listed->main && top && at + size != region->to))
     return false;
@@ -318,7 +307,7 @@ static uint64_t reach_of(const struct bursar_look *look, const struct bursar_reg
 }
 
 void bursar_look_chunk(struct bursar_look *look, uint64_t at) {
-  const struct bursar_regions_one *region = region_at(look, at);
+  const struct bursar_regions_one *region = bursar_regions_behind(&look->regions, at);
   uint64_t words[2], from = at, to = at + PAGE;
   if (!look->inside || at % PAGE || !region || region->kind != BURSAR_REGIONS_ANON || !region->readable ||
       region->from > at || !bursar_pieces_gap(&look->pieces, &from, &to) || from != at ||
@@ -369,6 +358,15 @@ static uint64_t next_resident(const struct bursar_regions_one *region, uint64_t 
   return page < end ? region->from + page * PAGE : to;
 }
 
+static size_t resident_places(const struct scan *scan, uint64_t at, uint64_t step, size_t most) {
+  size_t count = 0;
+  while (count < most && next_resident(scan->region, at, at + PAGE) == at) {
+    at += step;
+    count++;
+  }
+  return count;
+}
+
 /* How it goes on: by the page; from pool to pool, while they follow each other; where nothing told anything for long, as
  * far as from pool to pool. */
 enum stride { CLOSE, POOLS, FAR };
@@ -382,7 +380,11 @@ static enum stride stride_at(const struct scan *scan, uint64_t at) {
 /* Goes through the first bytes of these places.  Returns where to go on. */
 static uint64_t meet_places(struct scan *scan, enum stride stride, uint64_t at, uint64_t step, size_t count) {
   unsigned char *bytes = (unsigned char *)scan->look->buffer;
-  size_t got = bursar_peek_places(&scan->look->peek, at, step, count, bytes, HEADER);
+  struct bursar_peek peek = scan->look->peek;
+  if (peek.direct) /* what is not resident may be a guard, which faults */
+    count = resident_places(scan, at, step, count);
+  peek.direct = peek.direct && scan->region->bits;
+  size_t got = bursar_peek_places(&peek, at, step, count, bytes, HEADER);
   if (!got)
     return at + step;
   for (size_t i = 0; i < got; i++, at += step) {
@@ -452,7 +454,7 @@ void bursar_look_mapping(struct bursar_look *look, uint64_t from, uint64_t to) {
 }
 
 bool bursar_look_is_nobodys(const struct bursar_look *look, uint64_t at) {
-  const struct bursar_regions_one *region = region_at(look, at);
+  const struct bursar_regions_one *region = bursar_regions_behind(&look->regions, at);
   uint64_t from = at, to = at + 1;
   return region && region->from <= at && region->kind == BURSAR_REGIONS_ANON &&
          bursar_pieces_gap(&look->pieces, &from, &to);
@@ -462,7 +464,7 @@ void bursar_look_sum(struct bursar_look *look) {
   memset(look->resident, 0, sizeof look->resident);
   for (size_t i = 0; i < look->pieces.count; i++) {
     const struct bursar_pieces_one *piece = &look->pieces.at[i];
-    const struct bursar_regions_one *region = region_at(look, piece->from),
+    const struct bursar_regions_one *region = bursar_regions_behind(&look->regions, piece->from),
                                     *end = look->regions.at + look->regions.count;
     for (; region && region < end && region->from < piece->to; region++)
       if (region->kind == BURSAR_REGIONS_ANON)

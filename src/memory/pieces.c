@@ -32,6 +32,11 @@ static size_t find(const struct bursar_pieces *pieces, uint64_t at) {
   return low;
 }
 
+const struct bursar_pieces_one *bursar_pieces_at(const struct bursar_pieces *pieces, uint64_t at) {
+  size_t i = find(pieces, at);
+  return i < pieces->count && pieces->at[i].from <= at ? &pieces->at[i] : NULL;
+}
+
 bool bursar_pieces_gap(const struct bursar_pieces *pieces, uint64_t *from, uint64_t *to) {
   size_t i = find(pieces, *from);
   for (; i < pieces->count && pieces->at[i].from <= *from && *from < *to; i++)

@@ -35,6 +35,8 @@ struct bursar_pieces {
 int bursar_pieces_init(struct bursar_pieces *out) __attribute__((warn_unused_result));
 void bursar_pieces_free(struct bursar_pieces *pieces);
 void bursar_pieces_add(struct bursar_pieces *pieces, uint64_t from, uint64_t to, enum bursar_pieces_kind kind);
+/* The one that has this address; NULL: none. */
+const struct bursar_pieces_one *bursar_pieces_at(const struct bursar_pieces *pieces, uint64_t at);
 /* The first stretch of [*from, *to) that is no piece's.  False: there is none. */
 bool bursar_pieces_gap(const struct bursar_pieces *pieces, uint64_t *from, uint64_t *to);
 

@@ -25,6 +25,7 @@ bool bursar_pools_is(uint64_t at, const unsigned char bytes[BURSAR_POOLS_HEADER]
   if (header.free_block &&
       (header.free_block < at + BURSAR_POOLS_HEADER || header.free_block >= at + BURSAR_POOLS_BYTES))
     return false;
-  *out = (struct bursar_pools_header){(uint64_t)header.count * size, header.arena};
+  *out = (struct bursar_pools_header){(uint64_t)header.count * size, header.arena, size, header.next_offset,
+                                      header.free_block};
   return true;
 }

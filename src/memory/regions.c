@@ -55,6 +55,18 @@ static void visit(const struct bursar_smaps_map *map, void *context) {
                                                               .marked = map->marked};
 }
 
+const struct bursar_regions_one *bursar_regions_behind(const struct bursar_regions *regions, uint64_t at) {
+  size_t low = 0, high = regions->count;
+  while (low < high) {
+    size_t middle = (low + high) / 2;
+    if (regions->at[middle].to <= at)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < regions->count ? &regions->at[low] : NULL;
+}
+
 const char *bursar_regions_name(const struct bursar_regions *regions, const struct bursar_regions_one *region) {
   return regions->names + region->name;
 }
@@ -102,6 +114,8 @@ static uint8_t kind_of(const struct bursar_regions *regions, const struct bursar
     return BURSAR_REGIONS_OWN;
   if (begins(name, "[anon:"))
     return BURSAR_REGIONS_NAMED;
+  if (begins(name, "/secretmem"))
+    return BURSAR_REGIONS_HIDDEN;
   if (begins(name, "[anon_shmem:") || begins(name, "/dev/shm/") || begins(name, "/memfd:") || begins(name, "/SYSV") ||
       begins(name, "/dev/zero"))
     return BURSAR_REGIONS_SHARED;

@@ -23,6 +23,7 @@ enum bursar_regions_kind {
   BURSAR_REGIONS_SHARED, /* memory that other processes may map: /dev/shm, memfd, System V */
   BURSAR_REGIONS_OWN,    /* bursar's tables */
   BURSAR_REGIONS_LEDGER, /* bursar's ledger */
+  BURSAR_REGIONS_HIDDEN, /* memfd_secret: nobody else reads it, nor the kernel */
   BURSAR_REGIONS_NAMED,  /* anonymous, with a name that the program gave it */
   BURSAR_REGIONS_KINDS
 };
@@ -68,6 +69,8 @@ int bursar_regions_parse(char *text, size_t bytes, uint64_t ledger, uint64_t sta
 void bursar_regions_free(struct bursar_regions *regions);
 /* Bytes of [from, to) that are resident of the region, by its bits; without them as far as rss tells, at most. */
 uint64_t bursar_regions_resident(const struct bursar_regions_one *region, uint64_t from, uint64_t to);
+/* The first region that ends behind the address; NULL: there is none. */
+const struct bursar_regions_one *bursar_regions_behind(const struct bursar_regions *regions, uint64_t at);
 const char *bursar_regions_name(const struct bursar_regions *regions, const struct bursar_regions_one *region);
 
 #endif

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "account/live.h"
+#include "native/marks.h"
 
 /* All hooks: name, result, parameters.  dlclose is here for those who remember code by its address.  mremap's last one is there only with MREMAP_FIXED. */
 #define BURSAR_NATIVE_HOOKS(X)                                                           \
@@ -61,8 +62,12 @@ struct bursar_native_books {
   void (*drop_map)(void *at, size_t old_bytes, struct bursar_record old, void *to, size_t bytes);
 };
 
+/* Which of malloc's blocks are zeroed before they are freed. */
+enum bursar_native_wipes { BURSAR_WIPES_NONE, BURSAR_WIPES_MARKED, BURSAR_WIPES_ALL };
+
 /* What the preload and whoever keeps the books know of each other; the preload exports it as bursar_native_table. */
-#define BURSAR_NATIVE_VERSION 3u
+#define BURSAR_NATIVE_VERSION 5u
+#define BURSAR_NATIVE_SMALL 512u /* bytes: such blocks are refused to nobody */
 struct bursar_native_table {
   uint32_t bytes;   /* of this struct */
   uint32_t version; /* BURSAR_NATIVE_VERSION: two builds that do not fit leave each other alone */
@@ -71,11 +76,24 @@ struct bursar_native_table {
   void (*unloaded)(void); /* modules may have gone, or are about to; NULL: nobody asks; atomic.  Any thread. */
   /* Whoever keeps the books lets go of them, and of the two above, for another that comes; NULL: nobody need be asked. */
   void (*leave)(void);
+  /* May this caller not have a block of so many bytes?  NULL: nobody refuses; atomic.  Any thread, class H. */
+  bool (*refuses)(size_t bytes, const void *caller);
+  size_t (*usable)(void *p); /* malloc_usable_size of the malloc that is hooked */
+  uint32_t wipes;            /* enum bursar_native_wipes; atomic */
+  struct bursar_marks *marks;
+  /* The calling thread's: what it allocates is marked, what it frees is wiped, where there are marks at all. */
+  bool *(*scoped)(void);
+  /* What stood below the hooks of wiping.h when they were put over the domains OBJ and MEM, as CPython calls it; "": they were not. */
+  char pools[24];
 };
 extern struct bursar_native_table bursar_native_table;
 
 /* Finds the originals, once, by a function that knows where a name leads; NULL: to the next library that has it.  Hooks do
  * that themselves, first of all. */
 void bursar_native_resolve(void *(*find)(const char *name));
+
+/* From here on such blocks of malloc's are zeroed before they are freed.  False: its malloc does not tell how large a block is.
+ * ALL is never taken back. */
+bool bursar_native_wipe(enum bursar_native_wipes which);
 
 #endif

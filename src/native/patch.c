@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "native/descriptors.h"
 #include "native/native.h"
 #include "prim/prim.h"
 
@@ -31,13 +32,16 @@ struct name {
   const char *text;
   void *original, *stub, *hook;
 };
-#define NAMES_MAX 24
+#define NAMES_MAX 64
 static struct name names[NAMES_MAX];
 static unsigned name_count;
+static bool begins[256]; /* letters that some name begins with: most symbols of a module need no comparison */
 
 static void add_name(const char *text, void *original, void *hook) {
-  if (original && name_count < NAMES_MAX)
-    names[name_count++] = (struct name){text, original, dlsym(RTLD_DEFAULT, text), hook};
+  if (!original || name_count == NAMES_MAX)
+    return;
+  begins[(unsigned char)text[0]] = true;
+  names[name_count++] = (struct name){text, original, dlsym(RTLD_DEFAULT, text), hook};
 }
 
 /* The function itself: the first one in the process, but for the stub of a program that has none. */
@@ -50,16 +54,24 @@ static void *definition(const char *name) {
   return stub ? dlsym(RTLD_NEXT, name) : found;
 }
 
-static void find_names(void) {
-  if (name_count)
+static void find_dlopen(void) {
+  if (original_dlopen)
     return;
+  original_dlopen = (void *(*)(const char *, int))definition("dlopen");
+  add_name("dlopen", (void *)original_dlopen, (void *)hook_dlopen);
+}
+
+static void find_names(void) {
+  static bool found;
+  if (found)
+    return;
+  found = true;
   bursar_native_resolve(definition);
 #define ADD(name, result, parameters) add_name(#name, (void *)originals()->name, (void *)bursar_native_##name);
   BURSAR_NATIVE_HOOKS(ADD)
 #undef ADD
   add_name("mmap64", (void *)originals()->mmap, (void *)bursar_native_mmap);
-  original_dlopen = (void *(*)(const char *, int))definition("dlopen");
-  add_name("dlopen", (void *)original_dlopen, (void *)hook_dlopen);
+  find_dlopen();
 }
 
 /* --- a module ------------------------------------------------------------------------------------------------------------ */
@@ -117,7 +129,7 @@ static bool read_module(const struct dl_phdr_info *info, struct module *m) {
 static bool holds(const struct module *m, uintptr_t at) { return at >= m->from && at < m->to; }
 
 static const struct name *named(const char *text) {
-  for (unsigned i = 0; i < name_count; i++)
+  for (unsigned i = begins[(unsigned char)text[0]] ? 0 : name_count; i < name_count; i++)
     if (strcmp(names[i].text, text) == 0)
       return &names[i];
   return NULL;
@@ -163,13 +175,33 @@ static int visit(struct dl_phdr_info *info, size_t size, void *context) {
   return 0;
 }
 
-unsigned bursar_patch_all(void (*told)(void)) {
+static unsigned visit_all(void (*told)(void)) {
   unsigned changed = 0;
   tell = told;
-  find_names();
   __atomic_store_n(&dirty, false, __ATOMIC_RELAXED);
   (void)dl_iterate_phdr(visit, &changed);
   return changed;
 }
+
+unsigned bursar_patch_all(void (*told)(void)) {
+  find_names();
+  return visit_all(told);
+}
+
+int bursar_patch_descriptors(void (*told)(void), const struct bursar_descriptors_asker *asker) {
+  static bool found;
+  int status = bursar_descriptors_start(definition, asker);
+  if (found || status != 0)
+    return status;
+  found = true;
+#define ADD(name, result, parameters) add_name(#name, definition(#name), (void *)bursar_descriptors_##name);
+  BURSAR_DESCRIPTORS_HOOKS(ADD)
+#undef ADD
+  find_dlopen();
+  (void)visit_all(told);
+  return 0;
+}
+
+void bursar_patch_again(void) { (void)visit_all(tell); }
 
 bool bursar_patch_due(void) { return __atomic_load_n(&dirty, __ATOMIC_RELAXED); }

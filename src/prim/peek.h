@@ -13,7 +13,7 @@
 
 struct bursar_peek {
   pid_t pid;    /* 0: this process */
-  int pages_fd; /* of the page map; -1: none */
+  int pages_fd; /* of the page map; -1: none, which is so of this process where it is undumpable: then mincore tells */
   int mem_fd;   /* where the system call is forbidden; -1: not opened */
   /* Set by who knows that this is the process's only thread, and asks for nothing but what it maps: then memory is simply
    * read, which costs a tenth. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -44,7 +45,7 @@ int bursar_peek_open(pid_t pid, struct bursar_peek *out) {
   int kept = errno, result = 0;
   char probe;
   *out = (struct bursar_peek){.pid = pid, .pages_fd = open_proc(pid, "pagemap"), .mem_fd = -1};
-  if (out->pages_fd < 0)
+  if (out->pages_fd < 0 && pid)
     result = out->pages_fd;
   struct iovec here = {&probe, 1}, nowhere = {NULL, 1};
   /* Nothing is mapped at 0: EFAULT says that one may ask, anything else that one may not, or that there is no such call. */
@@ -165,12 +166,53 @@ static ssize_t read_pages(const struct bursar_peek *peek, uint64_t at, uint64_t 
   return resident;
 }
 
+/* mincore() takes a page of a guard (MADV_GUARD_INSTALL, which threads' stacks have) for one that is there: a touch of it is a
+ * fault.  The kernel is asked for a byte of each. */
+static void leave_guards_out(uint64_t at, unsigned char *pages, uint64_t count) {
+  struct iovec there[AT_ONCE];
+  char bytes[AT_ONCE];
+  for (uint64_t from = 0; from < count;) {
+    uint64_t wanted[AT_ONCE], n = 0;
+    for (uint64_t i = from; i < count; i++)
+      if (pages[i] & 1) {
+        wanted[n] = i;
+        there[n++] = (struct iovec){(void *)(uintptr_t)(at + i * PAGE), 1};
+      }
+    struct iovec here = {bytes, n};
+    ssize_t got = n ? process_vm_readv(getpid(), &here, 1, there, n, 0) : 0;
+    if (!n || got == (ssize_t)n)
+      return;
+    uint64_t bad = wanted[got > 0 ? got : 0];
+    pages[bad] = 0;
+    from = bad + 1;
+  }
+}
+
+/* Of this process alone, and pages of zeros count. */
+static ssize_t ask_pages(uint64_t at, uint64_t count, uint64_t *bits) {
+  unsigned char pages[AT_ONCE];
+  ssize_t resident = 0;
+  for (uint64_t done = 0; done < count;) {
+    uint64_t want = count - done < AT_ONCE ? count - done : AT_ONCE;
+    if (mincore((void *)(uintptr_t)(at + done * PAGE), want * PAGE, pages) != 0)
+      return -errno;
+    leave_guards_out(at + done * PAGE, pages, want);
+    for (uint64_t i = 0; i < want; i++)
+      if (pages[i] & 1) {
+        bits[(done + i) / 64] |= 1ull << ((done + i) % 64);
+        resident++;
+      }
+    done += want;
+  }
+  return resident;
+}
+
 ssize_t bursar_peek_pages(const struct bursar_peek *peek, uint64_t at, uint64_t count, bool all, uint64_t *bits) {
   size_t bytes = (count + 63) / 64 * sizeof *bits;
   int kept = errno;
   memset(bits, 0, bytes);
-  ssize_t resident = scan_pages(peek, at, count, bits);
-  if (resident < 0) {
+  ssize_t resident = peek->pages_fd < 0 ? ask_pages(at, count, bits) : scan_pages(peek, at, count, bits);
+  if (resident < 0 && peek->pages_fd >= 0) {
     memset(bits, 0, bytes);
     resident = read_pages(peek, at, count, all, bits);
   }

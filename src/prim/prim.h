@@ -13,6 +13,10 @@
 /* Does this program have more rights than whoever started it (setuid and the like)? */
 bool bursar_prim_secure(void);
 
+/* No core file, of this process and all that come from it; and this process, until it executes another program, cannot be
+ * traced, nor its memory read, by another process without root's rights.  Both or an error. */
+int bursar_prim_no_core(void);
+
 /* Who a process is: a pid alone is reused, this is not. */
 struct bursar_identity {
   uint64_t process_start; /* field 22 of /proc/PID/stat, 0 where unknown */
@@ -29,6 +33,9 @@ uint64_t bursar_prim_unix_now(void);
 
 /* The identity of `pid` (0: this process).  -ESRCH where there is no such process. */
 int bursar_prim_identity(pid_t pid, struct bursar_identity *out);
+/* How many descriptors this process has open, and how many threads; below 0 where that cannot be known.  errno kept. */
+int32_t bursar_prim_descriptors(void);
+int32_t bursar_prim_threads(void);
 /* Does `pid` map the file (device, inode)?  1 yes, 0 no, negative: cannot be known (another user's process). */
 int bursar_prim_maps_file(pid_t pid, dev_t device, ino_t inode);
 /* The path of a file that `pid` maps shared, after `skip` others: as the kernel tells it, so it may lead elsewhere by

@@ -257,6 +257,8 @@ static void kernel_lines(struct bursar_balance *balance, const struct bursar_bal
        bursar_size_print(kinds->dirty[BURSAR_REGIONS_IMAGE] + bss, a));
   file_lines(balance, facts->regions, kinds->rss[BURSAR_REGIONS_FILE]);
   line(balance, "shared memory", kinds->rss[BURSAR_REGIONS_SHARED], "%s", "");
+  if (kinds->rss[BURSAR_REGIONS_HIDDEN])
+    line(balance, "hidden memory", kinds->rss[BURSAR_REGIONS_HIDDEN], "%s", "secrets in pages of memfd_secret");
   if (kinds->rss[BURSAR_REGIONS_NAMED])
     line(balance, "anonymous, named", kinds->rss[BURSAR_REGIONS_NAMED], "%s",
          "the program gave the kernel a name for it");

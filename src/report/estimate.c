@@ -124,11 +124,10 @@ void bursar_estimate_load(struct bursar_model *model, const uint32_t *index_of) 
   const struct bursar_tally *maps = &reader->total[BURSAR_DOMAIN_MMAP];
   bool known = reader->counted_known;
   model->allocations = known ? maps->allocs : BURSAR_MODEL_UNKNOWN;
-  model->frees = known ? maps->frees : BURSAR_MODEL_UNKNOWN;
+  model->frees = BURSAR_MODEL_UNKNOWN; /* those of chosen blocks alone are counted */
   model->allocated_bytes = known ? maps->alloc_bytes : BURSAR_MODEL_UNKNOWN;
   for (unsigned domain = 0; known && domain < BURSAR_DOMAIN_COUNT; domain++) {
     model->allocations += reader->counted[domain].allocs;
-    model->frees += reader->counted[domain].frees;
     model->allocated_bytes += reader->counted[domain].alloc_bytes;
   }
 }

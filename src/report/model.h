@@ -115,9 +115,9 @@ struct bursar_model_scope {
 
 struct bursar_model_event {
   uint64_t time_ns;
-  const char *kind;         /* "began", "ended", "note", "other" */
+  const char *kind;         /* "began", "ended", "note", …: see FORMAT.md; "other" where it is not known */
   struct bursar_text scope; /* bytes NULL where unknown */
-  int64_t bytes;            /* began: 0; ended: its peak; note: held then */
+  int64_t bytes;            /* what they are says FORMAT.md */
   struct bursar_text text;  /* bytes NULL where there is none */
 };
 

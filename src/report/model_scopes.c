@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ledger/events.h"
+
 /* --- quantiles ----------------------------------------------------------------------------------------------------- */
 
 /* In the middle of what a counter stands for, so that it is wrong by a sixteenth of a doubling at most, either way. */
@@ -116,23 +118,16 @@ static void load_scopes(struct bursar_model *model) {
 
 /* --- events -------------------------------------------------------------------------------------------------------- */
 
-static const char *kind_of(uint32_t kind) {
-  switch (kind) {
-    case BURSAR_EVENT_SCOPE_BEGAN: return "began";
-    case BURSAR_EVENT_SCOPE_ENDED: return "ended";
-    case BURSAR_EVENT_NOTE: return "note";
-    default: return "other";
-  }
-}
-
 static void load_events(struct bursar_model *model) {
   const struct bursar_reader *reader = model->reader;
   for (uint32_t i = 0; i < reader->events; i++) {
     const struct bursar_event *event = &reader->event[i];
     model->events[i] =
         (struct bursar_model_event){.time_ns = event->time_ns,
-                                    .kind = kind_of(event->kind),
-                                    .scope = bursar_reader_string(reader, reader->scope_name[event->scope].name),
+                                    .kind = bursar_events_name(event->kind),
+                                    .scope = event->slot == BURSAR_EVENT_OF_PROCESS
+                                                 ? (struct bursar_text){"(process)", 9}
+                                                 : bursar_reader_string(reader, reader->scope_name[event->scope].name),
                                     .bytes = (int64_t)event->bytes,
                                     .text = bursar_reader_string(reader, event->text)};
   }

@@ -17,13 +17,17 @@ static int run_once(void) {
   PyConfig_InitPythonConfig(&config);
   PyStatus status = PyConfig_SetBytesString(&config, &config.program_name, words[1]);
   if (!PyStatus_Exception(status))
+    status = PyConfig_SetBytesString(&config, &config.executable, words[1]);
+  if (!PyStatus_Exception(status))
     status = Py_InitializeFromConfig(&config);
   PyConfig_Clear(&config);
   if (PyStatus_Exception(status))
     return 1;
-  char *own = malloc(OWN);
+  volatile char *own = malloc(OWN);
+  if (own)
+    own[OWN - 1] = 1; /* or the compiler leaves it out */
   int failed = !own || PyRun_SimpleString(words[2]) != 0;
-  free(own);
+  free((void *)own);
   return Py_FinalizeEx() != 0 || failed;
 }
 

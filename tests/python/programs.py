@@ -10,6 +10,10 @@ from conftest import Done, Run
 
 Program = Callable[..., Done]
 
+# A node of the tree that says which addresses are pymalloc's.  The first arena in each 16 GiB of addresses brings one,
+# and where those begin is chance (ASLR): a line that needs a new arena may be charged with it, rightly.
+ARENA_MAP = 131072
+
 
 @pytest.fixture
 def program(execute: Run, python: str, tmp_path: Path) -> Program:

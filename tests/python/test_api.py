@@ -25,9 +25,19 @@ def test_nothing_is_loaded_before_it_is_asked_for(program: Program) -> None:
     loaded, public = printed(done)
     assert loaded == ["bursar", "bursar._bursar"]
     functions = ("balance", "carry", "get_include", "memory_usage", "profile", "start", "stop", "track")
-    functions += ("unwatch_predict", "watch_predict")
-    types = dict.fromkeys(("Balance", "scope"), "type")
-    assert public == {"__version__": "str"} | types | dict.fromkeys(functions, "function")
+    functions += ("assert_no_residue", "residue", "secret_array", "unwatch_predict", "watch_predict")
+    functions += ("assert_no_leak", "verdict")
+    functions += ("freeze", "no_core", "thaw", "verify", "wipe_argv", "wipe_caches", "wipe_environ")
+    functions += ("convert", "governor", "keep_open", "load", "open", "prefork", "reclaim", "save", "score", "shared")
+    functions += ("stream",)
+    classes = ("Balance", "BudgetExceeded", "Converted", "Governor", "Reclaimed", "Refused", "Residue", "ResidueError")
+    classes += ("LeftOpenError", "LeftOpenWarning", "SecretArray", "SecretBytes", "Shared", "Spec", "scope")
+    classes += ("LeakSite", "Undecided", "Verdict")
+    functions += ("isolated", "release", "unload")
+    classes += ("CannotUnload", "IsolatedError")
+    types = dict.fromkeys(classes, "type")
+    others = {"__version__": "str", "Model": "ABCMeta", "Stream": "ABCMeta"}
+    assert public == others | types | dict.fromkeys(functions, "function")
 
 
 def test_an_unknown_name_is_an_attribute_error(program: Program) -> None:

@@ -386,3 +386,19 @@ def test_what_is_no_process(complains: Complains, tmp_path: Path) -> None:
     assert "there is no process 99999999" in complains(1, "balance", "99999999")
     (tmp_path / "text").write_text("hello")
     assert "is not a ledger" in complains(1, "balance", tmp_path / "text")
+
+
+def test_the_vaults_pages_are_a_line_of_their_own(execute: Run, python: str) -> None:
+    code = (
+        "import bursar, json\n"
+        "secrets = [bursar.SecretBytes(40_000) for _ in range(50)]\n"
+        "for secret in secrets:\n"
+        "    with secret.open(write=True) as view: view[:] = bytes(40_000)\n"
+        "balance = bursar.balance()\n"
+        "lines = {line.name: line.bytes for line in balance.lines}\n"
+        "print(json.dumps([secrets[0].hidden, lines.get('hidden memory'), balance.unexplained_bytes]))"
+    )
+    hidden, held, unexplained = json.loads(execute(python, "-c", code).stdout)
+    if not hidden:
+        pytest.skip("no memfd_secret here")
+    assert 2_000_000 <= held <= 6_000_000 and unexplained < 200_000

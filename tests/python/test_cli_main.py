@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from running import Run
 
-VERBS = ["run", "report", "balance", "diff", "ls", "clean"]
+VERBS = ["run", "report", "balance", "scan", "model", "imports", "diff", "verdict", "ls", "clean"]
 Complains = Callable[..., str]
 
 

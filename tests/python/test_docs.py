@@ -1,8 +1,9 @@
-"""What the README and docs/scopes.md show works: their programs run, their commands print what is shown there.
+"""What the README and docs/*.md show works: their programs run, their commands print what is shown there.
 
-A ```python block is a program, saved under the name that its first line gives (`# leak.py`). In a ```console block a
-line that begins with `$ ` is a command, the lines after it are what it prints: each must be in the output, where
-numbers and folders may differ, and `...` stands for anything."""
+A ```python block is a program, saved under the name that its first line gives (`# leak.py`), and run where the package
+is that it says it needs (`# leak.py (needs numpy)`). In a ```console block a line that begins with `$ ` is a command,
+the lines after it are what it prints: each must be in the output, where numbers and folders may differ, and `...`
+stands for anything."""
 
 import os
 import re
@@ -10,17 +11,23 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "scopes.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
 def blocks(kind: str) -> list[str]:
     return [text for page in PAGES for label, text in FENCE.findall(page.read_text()) if label == kind]
+
+
+def lacks_its_package(text: str) -> bool:
+    needed = re.match(r"# \S+\.py \(needs (\w+)\)", text)
+    return bool(needed) and find_spec(needed[1]) is None
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -31,12 +38,14 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 NUMBER = r"[0-9][0-9.,]*(?: (?:[kMG]|[KMG]?i?B)\b)?"
-PIECE = re.compile(rf"(?P<any>\.\.\.)|(?P<folder>(?<!\S)/\S*/)|(?P<number>{NUMBER})|(?P<blank>\s+)")
+PIECE = re.compile(
+    rf"(?P<any>\.\.\.)|(?P<address>0x[0-9a-f]+)|(?P<folder>(?<!\S)/\S*/)|(?P<number>{NUMBER})|(?P<blank>\s+)"
+)
 
 
 def pattern(line: str) -> re.Pattern[str]:
     """Numbers may differ, with their units; blanks may be more or fewer; a folder is another; `...` is anything."""
-    meanings = {"any": ".*", "folder": r"/\S*", "number": NUMBER, "blank": r"\s+"}
+    meanings = {"any": ".*", "address": "0x[0-9a-f]+", "folder": r"/\S*", "number": NUMBER, "blank": r"\s+"}
     parts, end = [], 0
     line = line.strip()
     for piece in PIECE.finditer(line):
@@ -61,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages' programs, saved."""
     place = tmp_path_factory.mktemp("readme")
     (place / "ledgers").mkdir(mode=0o700)
-    for number, text in enumerate(blocks("python")):
+    for number, text in enumerate(text for text in blocks("python") if not lacks_its_package(text)):
         named = re.match(r"# (\S+\.py)\b", text)
         (place / (named[1] if named else f"block{number}.py")).write_text(text)
     return place

@@ -66,7 +66,7 @@ def test_modes_agree(plan: Any, seed: int, program: Program, facts: Facts, ledge
         read[mode] = facts(ledger)
         assert read[mode]["notes"] == [] and read[mode]["mode"] == mode
     # live, peak, allocations, frees, allocated bytes
-    assert done["sample"][2:] == done["exact"][2:]
+    assert done["sample"][2:] == [done["exact"][2], 0, done["exact"][4]]  # frees: -1, before and after
     assert done["count"][2:4] == done["exact"][2:4]
     # A pool rounds up to sixteen, malloc by less than a page and its own words.
     blocks = sum(count for _, _, count, _ in plan) * 3
@@ -202,9 +202,9 @@ def test_peaks_by_domain_and_of_the_sum(program: Program, facts: Facts, ledger: 
     assert 50_000_000 <= read["peak_bytes"] <= 50_200_000
     raw, obj = domain(read, "python.raw"), domain(read, "python.obj")
     assert 50_000_000 <= raw["own_peak_bytes"] <= 50_050_000
-    assert 31_440_000 <= obj["own_peak_bytes"] <= 31_800_000  # malloc serves 1033 bytes with 1048
+    assert 31_440_000 - 16_384 <= obj["own_peak_bytes"] <= 31_800_000  # malloc serves 1033 bytes with 1048
     assert raw["peak_bytes"] == raw["own_peak_bytes"] and obj["peak_bytes"] < 200_000  # at the peak of the sum
-    assert read["peak_error_bytes"] == 0  # one thread
+    assert read["peak_error_bytes"] == 16384  # one thread
 
 
 def test_blocks_from_before_are_not_taken_off(program: Program, facts: Facts, ledger: Path) -> None:
@@ -218,6 +218,71 @@ def test_blocks_from_before_are_not_taken_off(program: Program, facts: Facts, le
         ledger,
     )
     assert 4_990_000 <= facts(ledger)["live_bytes"] <= 5_100_000
+
+
+def test_in_pools_from_before_each_block_is_told_apart(program: Program, facts: Facts, ledger: Path) -> None:
+    """Half of what was there goes, what comes takes its place, and half of that goes again."""
+    done = program(
+        COUNTED + "new, free = api.PyObject_Malloc, api.PyObject_Free\n"
+        "size, many = size_t(400), 40_000\n"
+        "old = (ctypes.c_void_p * many)(*[new(size) for _ in range(many)])\n"
+        "more = (ctypes.c_void_p * many)()\n"
+        "live, counts = _bursar.live_bytes, []\n"
+        "for i in range(0, many, 4): free(pointer(old[i]))\n"
+        "_bursar.start(_bursar.create(sys.argv[1], True), mode='count')\n"
+        "counts.append(live())\n"
+        "for i in range(1, many, 4): free(pointer(old[i]))\n"
+        "counts.append(live())\n"
+        "for i in range(many): more[i] = new(size)\n"
+        "counts.append(live())\n"
+        "for i in range(2, many, 4): free(pointer(old[i]))\n"
+        "for i in range(0, many, 2): free(pointer(more[i]))\n"
+        "counts.append(live())\n"
+        "for i in range(3, many, 4): free(pointer(old[i]))\n"
+        "for i in range(1, many, 2): free(pointer(more[i]))\n"
+        "counts.append(live())\n"
+        "taken = sum(more[i] in set(old) for i in range(0, many, 400))\n"
+        "_bursar.stop()\n"
+        "print(json.dumps([counts, taken]))\n",
+        ledger,
+    )
+    (start, gone, came, half, none), taken = printed(done)
+    assert taken > 30  # of a hundred: places of old blocks
+    nodes = 5000  # of pymalloc's map of arenas, 2 KiB each, where one comes to lie far from the others
+    assert abs(gone - start) < nodes
+    assert abs(came - gone - 16_000_000) < nodes
+    assert abs(half - came + 8_000_000) < nodes
+    assert abs(none - start) < nodes
+
+
+def test_where_no_arena_can_be_had(program: Program, ledger: Path) -> None:
+    """What pools cannot serve is malloc's: it is counted there, and not twice."""
+    done = program(
+        COUNTED + "import resource\n"
+        "room = [api.PyMem_RawMalloc(size_t(60_000)) for _ in range(400)]\n"
+        "_bursar.start(_bursar.create(sys.argv[1], True), mode='count')\n"
+        "for p in room[:-1]: api.PyMem_RawFree(pointer(p))\n"
+        "new, free, size, many = api.PyObject_Malloc, api.PyObject_Free, size_t(400), 25_000\n"
+        "out = (ctypes.c_void_p * many)()\n"
+        "live, read = _bursar.live_bytes, []\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used, resource.RLIM_INFINITY))\n"
+        "for _ in range(3):\n"
+        "    read.append(live())\n"
+        "    for i in range(many): out[i] = new(size)\n"
+        "    read.append(live())\n"
+        "    for p in out: free(pointer(p))\n"
+        "read.append(live())\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)\n"
+        "domains = _bursar.stop()\n"
+        "print(json.dumps([read, all(out)]))\n",
+        ledger,
+    )
+    read, served = printed(done)
+    assert served
+    for before, after in zip(read[:-1:2], read[1::2], strict=True):
+        assert 25_000 * 400 <= after - before <= 25_000 * 410
+    assert all(abs(one - read[0]) < 2000 for one in read[2::2])
 
 
 def test_threads_are_counted(program: Program, facts: Facts, ledger: Path) -> None:
@@ -241,7 +306,7 @@ def test_threads_are_counted(program: Program, facts: Facts, ledger: Path) -> No
     read = facts(ledger)
     assert count * 20_000 <= read["live_bytes"] <= count * 20_500 + 500_000
     assert read["peak_bytes"] >= count * 20_000
-    assert 0 < read["peak_error_bytes"] <= 5 * 65536
+    assert 0 < read["peak_error_bytes"] <= 5 * 16384
 
 
 def test_count_refuses_debug_hooks(program: Program) -> None:

@@ -78,7 +78,9 @@ def test_threads_at_once(keep: Keep) -> None:
         if site["domain"] == "malloc" and frames[:1] == ["<lambda>"]:
             assert frames[frames.count("down") + 1] == "work"
             by_depth[frames.count("down") - 1] += site["live_bytes"]
-    assert by_depth == [len(range(n, 300, 7)) * sum(range(1000, 1100)) for n in range(7)]
+    more = [got - len(range(n, 300, 7)) * sum(range(1000, 1100)) for n, got in enumerate(by_depth)]
+    # An arena of Python's made on that line, beyond 256 MiB of addresses from others, adds a block to its map.
+    assert sorted(more) in ([0] * 7, [0] * 6 + [2048]), more
 
 
 def test_a_peak_without_the_gil(keep: Keep) -> None:

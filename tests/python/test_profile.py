@@ -4,15 +4,11 @@ import json
 import re
 
 import pytest
-from programs import Program, program
+from programs import ARENA_MAP, Program, program
 from tables import FULL, HEAD, MIB, SIZE, TITLE, near, read_tables, tables, version
 
 __all__ = ["program", "version"]
 pytestmark = pytest.mark.core
-
-# A node of the tree that says which addresses are pymalloc's.  The first arena in each 16 GiB of addresses brings one,
-# and where those begin is chance (ASLR): a line that needs a new arena may be charged with it, rightly.
-ARENA_MAP = 131072
 
 
 # ---- figures ----

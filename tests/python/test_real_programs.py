@@ -3,6 +3,7 @@ bursar, and each of its processes has books of what it allocated."""
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ async def count(n):
 
 async def child(n):
     program = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "import sys; kept = bytes(3_000_000); print(len(sys.stdin.read()), end='')",
+        sys.executable, "-c", "import sys; kept = bytes(12_000_000); print(len(sys.stdin.read()), end='')",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     out, _ = await program.communicate(b"x" * n)
     return out, program.returncode
@@ -201,11 +202,13 @@ asyncio.run(main())
 def test_asyncio(under: Under, mode: str) -> None:
     family = under(ASYNCIO, mode)
     assert len(family.children) == 3
-    assert all(books["peak_bytes"] > 3_000_000 for books in family.children.values())
+    assert all(books["peak_bytes"] > 12_000_000 for books in family.children.values())  # of 512 KiB one is chosen
     if mode in ("exact", "native"):
         assert family.at_work("allocations") == [70, 0, 0, 0]
 
 
+# 3.14 looks for the packages of a virtual environment in its first interpreter alone: the others find none.
+TURNS = 1 if sys.version_info >= (3, 14) else 3
 EMBEDDED = """\
 import json, threading, bursar
 ONE = b'x'
@@ -244,8 +247,8 @@ def host(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_program_that_embeds_python(
     execute: Run, bursar: Run, python: str, host: Path, facts: Facts, ledger: Path, mode: str, threaded: str
 ) -> None:
-    """Three interpreters in one process, one after another. Each has books of its own where they are followed."""
-    arguments = (host, python, EMBEDDED, "3", threaded)
+    """Interpreters in one process, one after another. Each has books of its own where they are followed."""
+    arguments = (host, python, EMBEDDED, str(TURNS), threaded)
     plain = execute(*arguments)
     assert (plain.returncode, plain.stderr) == (0, "")
     kept = bursar("run", "--follow-fork", "-o", ledger, *MODES[mode], "--", *arguments)
@@ -253,7 +256,7 @@ def test_a_program_that_embeds_python(
     told = f"bursar: mode {mode} needs Python: as long as {host} runs none, its books are exact\n"
     assert own_words(kept) == (told if mode in ("sample", "count") else "")
     ledgers = [ledger, *ledger.parent.glob(f"{ledger.name}.*")]
-    assert len(ledgers) == 3
+    assert len(ledgers) == TURNS
     for books in map(facts, ledgers):
         assert books["complete"] and books["state"] == "ended"
         assert books["allocated_bytes"] > 5 * 1_000_000 + 5_000_000
@@ -267,12 +270,40 @@ def test_embedded_interpreters_under_the_switch(
     execute: Run, python: str, host: Path, environment: dict[str, str], facts: Facts
 ) -> None:
     """BURSAR in the environment: the same, in the default place."""
-    done = execute(host, python, EMBEDDED, "3", "0", env={"BURSAR": "sample"})
+    done = execute(host, python, EMBEDDED, str(TURNS), "0", env={"BURSAR": "sample"})
     assert (done.returncode, done.stderr) == (0, "")
     ledgers = list(Path(environment["BURSAR_DIR"]).iterdir())
-    assert len(ledgers) == 3
+    assert len(ledgers) == TURNS
     for books in map(facts, ledgers):
         assert books["complete"] and books["state"] == "ended" and books["mode"] == "sample"
+
+
+LEFT_OPEN = """\
+import bursar, mmap, socket, sqlite3
+kept = []
+def work():
+    kept.extend([open('/dev/null'), socket.socket(), sqlite3.connect(':memory:'), mmap.mmap(-1, 4096)])
+try:
+    with bursar.scope('s', left_open='error'): work()
+except bursar.LeftOpenError as error: print(*sorted(left.kind for left in error.left), flush=True)
+left = bursar.scope('never left', left_open='error')
+left.__enter__()
+work()
+"""
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("threaded", ["0", "1"])
+def test_embedded_interpreters_name_what_is_left_open(execute: Run, python: str, host: Path, threaded: str) -> None:
+    """Each anew, whatever the one before had not ended."""
+    text, kinds = LEFT_OPEN, "device memory map socket"
+    if execute(host, python, "import sqlite3", "2", threaded).returncode == 0:  # 3.12's datetime cannot begin twice
+        kinds = f"database connection {kinds}"
+    else:
+        text = text.replace(" sqlite3.connect(':memory:'),", "").replace(", sqlite3", "")
+    done = execute(host, python, text, str(TURNS), threaded)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{kinds}\nended\n" * TURNS
 
 
 FORKS_IN_C = """\

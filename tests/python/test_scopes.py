@@ -247,7 +247,8 @@ def test_hundreds_of_tasks_each_in_its_own_scope(
 
 def test_decorated_coroutines(program: Program, facts: Facts, tmp_path: Path) -> None:
     done = program(
-        ON + "@bursar.scope('fetch', events=True)\n"
+        ON + "import inspect\n"
+            "@bursar.scope('fetch', events=True)\n"
         "async def fetch(n):\n"
         "    'Doc.'\n"
         "    kept = one * n\n"
@@ -255,7 +256,7 @@ def test_decorated_coroutines(program: Program, facts: Facts, tmp_path: Path) ->
         "    return kept\n"
         "async def main(): return await asyncio.gather(fetch(100000), fetch(200000))\n"
         "kept = asyncio.run(main())\n"
-        "print(asyncio.iscoroutinefunction(fetch), fetch.__name__, fetch.__doc__)\n"
+        "print(inspect.iscoroutinefunction(fetch), fetch.__name__, fetch.__doc__)\n"
         "c = fetch(1000); c.send(None)\n"
         "del c\n"  # never finished
         "elsewhere = contextvars.copy_context(); c = fetch(1000); elsewhere.run(c.send, None)\n"
@@ -507,6 +508,26 @@ def test_notes_and_events(program: Program, facts: Facts, tmp_path: Path) -> Non
     assert [e["time_s"] for e in events] == sorted(e["time_s"] for e in events)
 
 
+def test_what_is_told_of_a_scope_and_of_the_process(program: Program, facts: Facts, tmp_path: Path) -> None:
+    program(
+        ON + "from bursar import _bursar\n"
+        "assert _bursar.tell('reclaimed', None, 5 << 20, '')\n"  # before any scope has a name
+        "with bursar.scope('load'): pass\n"
+        "_bursar.tell('left open', 'load', 0, 'a file')\n"
+        "for wrong in [('nothing', None), ('soft', 3)]:\n"
+        "    try: _bursar.tell(*wrong, 0, '')\n"
+        "    except ValueError: pass\n"
+        "    else: raise SystemExit(1)\n"
+        "bursar.stop()\n"
+        "assert not _bursar.tell('soft', 'load', 0, '')\n"
+    )
+    events = facts(tmp_path / "test.bursar")["events"]
+    assert [(e["kind"], e["scope"], e["bytes"], e["text"]) for e in events] == [
+        ("reclaimed", "(process)", 5 << 20, None),
+        ("left open", "load", 0, "a file"),
+    ]
+
+
 def test_the_views_of_a_program(program: Program, mode: str, bursar: Any, facts: Facts, tmp_path: Path) -> None:
     program(
         ON + "with bursar.scope('GET /\\x1b[31m', events=True) as s:\n"
@@ -531,14 +552,14 @@ def test_a_running_program_is_read(under_way: Any, facts: Facts, program: Progra
     program(
         ON + "import subprocess\n"
         "with bursar.scope('open'):\n"
-        "    kept = one * 500000\n"
+        "    kept = one * 5000000\n"
         "    command = os.path.join(os.path.dirname(sys.executable), 'bursar')\n"
         "    done = subprocess.run([command, 'report', 'test.bursar', '--format', 'json'], capture_output=True)\n"
         "    scope = json.loads(done.stdout)['scopes'][0]\n"
         "    assert scope['name'] == 'open' and scope['open'] == 1 and scope['calls'] == 0, scope\n"
-        "    assert scope['live_bytes'] // 100000 == 5 and scope['retained_bytes'] == 0, scope\n"
+        "    assert scope['live_bytes'] // 1000000 == 5 and scope['retained_bytes'] == 0, scope\n"
         "    assert scope['peak_last_bytes'] is scope['peak_p50_bytes'] is None, scope\n"
-        "    assert scope['peak_max_bytes'] >= 500033 and 0 < scope['seconds'] < 100, scope\n"
+        "    assert scope['peak_max_bytes'] >= 5000033 and 0 < scope['seconds'] < 100, scope\n"
     )
 
 

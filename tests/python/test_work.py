@@ -62,7 +62,7 @@ def test_off_adds_not_one_instruction(added, state, case):
 @pytest.mark.parametrize("mode", MODES)
 def test_a_mode_stays_within_its_bound(work, mode, case):
     # A cost is believed only beside the events that it paid for.
-    assert (work.booked_allocations, work.booked_frees) == pytest.approx(instructions.BOOKED[case], abs=0.01)
+    assert (work.booked_allocations, work.booked_frees) == pytest.approx(instructions.booked(mode, case), abs=0.01)
     assert 10 < work.instructions <= instructions.BOUNDS[mode][case]
 
 
@@ -74,7 +74,7 @@ def test_a_scope_costs_little_more(request, state, case):
     mode = instructions.SCOPED[state]
     measured = request.getfixturevalue("added" if mode == "exact" else "added_by_mode")
     work = measured[state][case]
-    assert (work.booked_allocations, work.booked_frees) == pytest.approx(instructions.BOOKED[case], abs=0.01)
+    assert (work.booked_allocations, work.booked_frees) == pytest.approx(instructions.booked(state, case), abs=0.01)
     most = instructions.BOUNDS[mode][case] + instructions.SCOPED_MORE[mode] * work.booked_allocations
     assert measured[mode][case].instructions + 20 < work.instructions <= most
     assert work.allocators == pytest.approx(0, abs=0.001) and work.syscalls == pytest.approx(0, abs=0.001)
@@ -93,10 +93,20 @@ def test_a_mode_makes_no_system_call_and_no_allocation(work, case):
 def test_native_stacks_stay_within_their_bound():
     cases = instructions.NATIVE_BOUNDS
     for case, work in instructions.measure(sys.executable, cases, ["native"])["native"].items():
-        assert (work.booked_allocations, work.booked_frees) == pytest.approx(instructions.BOOKED[case], abs=0.01)
+        paid = (work.booked_allocations, work.booked_frees)
+        assert paid == pytest.approx(instructions.booked("native", case), abs=0.01)
         # More than without them, or none were looked at.
         assert instructions.BOUNDS["exact"][case] < work.instructions <= cases[case]
         assert (abs(work.syscalls), abs(work.allocators)) == (0, 0)
+
+
+def test_wiping_stays_within_its_bounds():
+    """Whoever is in no wiping scope pays for a look at where it is, and for one bit, while such a scope is open."""
+    measured = instructions.measure(sys.executable, ["pair", "calls"], instructions.WIPING)
+    for state, cases in measured.items():
+        for work in cases.values():
+            assert 10 < work.instructions <= instructions.WIPING_BOUNDS[state]
+            assert (work.syscalls, work.allocators) == pytest.approx((0, 0), abs=0.001)
 
 
 def test_the_measure_sees_what_is_added(tmp_path):

@@ -50,11 +50,8 @@ int main(int argc, char **argv) {
     uint64_t dice = model_random(&seed);
     uint32_t at = (uint32_t)(dice & (SLOTS - 1)), size = 16 + (uint32_t)(dice >> 20 & 511);
     void *p = address(at);
-    if (sizes[at] && !bursar_sample_free(p, BURSAR_DOMAIN_OBJ)) {
-      bursar_sample_free_slowly(p, BURSAR_DOMAIN_OBJ);
-      if (bursar_sample_may_hold(p))
-        bursar_sample_end(p, true);
-    }
+    if (sizes[at] && bursar_sample_may_hold(p))
+      bursar_sample_end(p, true);
     live += size - (uint64_t)sizes[at];
     sizes[at] = size;
     bytes += size;

@@ -17,6 +17,7 @@ __attribute__((format(printf, 4, 5))) static inline bool tap_result(bool good, c
   vprintf(format, args);
   va_end(args);
   printf("\n");
+  fflush(stdout); /* a forked child writes what it finds there once more, under ThreadSanitizer in _exit too */
   if (!good) {
     tap_failures++;
     printf("# failed at %s:%d\n", file, line);

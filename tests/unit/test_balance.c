@@ -279,9 +279,11 @@ static void test_signs(void) {
     memcpy(bytes + wrong[i].word * 4, &wrong[i].value, 4);
     OK(!bursar_pools_is(at, bytes, &header), "word %u wrong", wrong[i].word);
   }
-  const uint64_t chunk[2] = {0, 0x100002}, in_use[2] = {0, 0x100001}, odd[2] = {0, 0x100012}, small[2] = {0, 0x1002};
+  const uint64_t chunk[2] = {0, 0x100002}, in_use[2] = {0, 0x100001}, odd[2] = {0, 0x100012},
+                 less_its_head[2] = {0, 0xffff2}, small[2] = {0, 0x1002};
   EQ(bursar_heap_mapped(0x10000, chunk, 0x10000 + 0x100000), 0x100000);
   EQ(bursar_heap_mapped(0x10000, chunk, 0x10000 + 0xff000), 0);
+  EQ(bursar_heap_mapped(0x10000, less_its_head, 0x10000 + 0x100000), 0x100000); /* glibc 2.43 */
   EQ(bursar_heap_mapped(0x10000, in_use, UINT64_MAX), 0);
   EQ(bursar_heap_mapped(0x10000, odd, UINT64_MAX), 0);
   EQ(bursar_heap_mapped(0x10000, small, UINT64_MAX), 0);

@@ -1,4 +1,4 @@
-/* Mode count: live and peak bytes against plain sums, exactly in one thread, within the error that is told in several. */
+/* Mode count against plain sums: what is live exactly, peaks within the error that is told. */
 #include "account/count.h"
 #include "tap.h"
 
@@ -35,7 +35,11 @@ static struct bursar_model *read_back(void) {
   return model;
 }
 
-/* Sizes from bytes to megabytes, so that peaks come between two times that the lane is looked at, and at them. */
+static bool is_short(uint64_t told, int64_t peak) {
+  return (int64_t)told <= peak && peak - (int64_t)told <= BURSAR_TALLIES_APART;
+}
+
+/* Sizes from bytes to megabytes, so that peaks come between two looks at them, and at one. */
 static void test_one_thread(bool killed) {
   static struct {
     uint32_t size, domain;
@@ -49,8 +53,7 @@ static void test_one_thread(bool killed) {
     unsigned at = (unsigned)model_below(&seed, 5000);
     if (slots[at].size) {
       change(&sums, slots[at].domain, -(int64_t)slots[at].size);
-      if (bursar_count_end(slots[at].size, slots[at].domain))
-        bursar_count_look();
+      bursar_count_end(slots[at].size, slots[at].domain);
       slots[at].size = 0;
     }
     if (model_below(&seed, 5) == 0)
@@ -69,19 +72,20 @@ static void test_one_thread(bool killed) {
     account_model_stop(&books, BURSAR_STATE_ENDED);
   struct bursar_model *model = read_back();
   EQ(model->live.bytes, sums.total);
-  EQ(model->peak_bytes, sums.total_peak);
   EQ(model->allocations, events);
-  EQ(model->peak_error_bytes, 0);
+  EQ(model->peak_error_bytes, BURSAR_TALLIES_APART);
+  OK(is_short(model->peak_bytes, sums.total_peak), "the peak is %lld short",
+     (long long)(sums.total_peak - (int64_t)model->peak_bytes));
   EQ(model->live_error_bytes, 0);
   int64_t parts = 0;
   unsigned unequal = 0;
   for (unsigned domain = 0; domain < BURSAR_DOMAIN_COUNT; domain++) {
     parts += (int64_t)model->peak_by_domain[domain];
     unequal += model->live_by_domain[domain] != (uint64_t)sums.live[domain];
-    unequal += model->reader->books.domain_peak[domain] != (uint64_t)sums.peak[domain];
+    unequal += !is_short(model->reader->books.domain_peak[domain], sums.peak[domain]);
   }
   EQ(unequal, 0);
-  EQ(parts, sums.total_peak);
+  EQ(parts, model->peak_bytes);
   EQ(model->reader->note_count, 0);
   OK(model->tick_count > 1, "there are points in time");
   bursar_model_free(model);
@@ -103,12 +107,12 @@ static void *work(void *argument) {
     (void)bursar_count_begin(1024, BURSAR_DOMAIN_MALLOC);
   pthread_barrier_wait(&together);
   for (unsigned i = 0; i < EACH; i++) {
-    (void)bursar_count_end(1024, BURSAR_DOMAIN_MALLOC);
+    bursar_count_end(1024, BURSAR_DOMAIN_MALLOC);
     (void)bursar_count_begin(1024, BURSAR_DOMAIN_MALLOC);
   }
   pthread_barrier_wait(&together);
   for (unsigned i = 0; i < 10240 && argument; i++) /* the others' blocks too, and then some are left */
-    (void)bursar_count_end(2048, BURSAR_DOMAIN_MALLOC);
+    bursar_count_end(2048, BURSAR_DOMAIN_MALLOC);
   return NULL;
 }
 
@@ -129,7 +133,7 @@ static void test_threads(void) {
   int64_t off = (int64_t)model->peak_bytes - THREADS * 10240 * 1024;
   OK(off <= (int64_t)model->peak_error_bytes && off >= -(int64_t)model->peak_error_bytes,
      "the peak is within its error: %lld of %llu bytes", (long long)off, (unsigned long long)model->peak_error_bytes);
-  OK(model->peak_error_bytes > 0 && model->peak_error_bytes <= (THREADS - 1) * BURSAR_TALLIES_APART, "which is small");
+  OK(model->peak_error_bytes > 0 && model->peak_error_bytes <= THREADS * BURSAR_TALLIES_APART, "which is small");
   bursar_model_free(model);
   account_model_remove(&books);
 }
@@ -140,8 +144,7 @@ static void test_granules(void) {
   char *arena = (char *)0x300000000000 - (4 << 14); /* across the end of a leaf */
   account_model_open_counting(&books);
   EQ(bursar_count_owner(arena), BURSAR_COUNT_BEFORE);
-  for (unsigned i = 0; i < 8; i++)
-    OK(bursar_count_mark(arena + (i << 14) + 48, BURSAR_COUNT_POOL), "pool %u is marked", i);
+  OK(bursar_count_mark_pools(arena - 4096, (8 << 14) + 8192), "pools are marked");
   EQ(bursar_count_owner(arena), BURSAR_COUNT_POOL);
   EQ(bursar_count_owner(arena + (8 << 14) - 1), BURSAR_COUNT_POOL);
   EQ(bursar_count_owner(arena + (8 << 14)), BURSAR_COUNT_BEFORE);
@@ -152,17 +155,15 @@ static void test_granules(void) {
   EQ(bursar_count_owner(arena + (8 << 14)), BURSAR_COUNT_MALLOC); /* no pool: an arena's end is not its */
   account_model_stop(&books, BURSAR_STATE_ENDED);
   account_model_remove(&books);
-  account_model_open_counting(&books);
-  EQ(bursar_count_owner(arena + (8 << 14)), BURSAR_COUNT_BEFORE); /* new books know nothing of before */
-  account_model_stop(&books, BURSAR_STATE_ENDED);
-  account_model_remove(&books);
+  bursar_count_forget();
+  EQ(bursar_count_owner(arena + (8 << 14)), BURSAR_COUNT_BEFORE);
 }
 
 /* What was freed beyond what was allocated is told, and never makes a figure negative. */
 static void test_blocks_from_before(void) {
   account_model_open_counting(&books);
   (void)bursar_count_begin(1000, BURSAR_DOMAIN_OBJ);
-  (void)bursar_count_end(5000, BURSAR_DOMAIN_OBJ);
+  bursar_count_end(5000, BURSAR_DOMAIN_OBJ);
   (void)bursar_count_begin(700, BURSAR_DOMAIN_RAW);
   account_model_stop(&books, BURSAR_STATE_ENDED);
   struct bursar_model *model = read_back();

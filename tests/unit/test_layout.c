@@ -17,7 +17,7 @@ int main(void) {
   EQ(offsetof(struct bursar_books, free_lane), 256);
   EQ(offsetof(struct bursar_books, remote), 448);
   EQ(offsetof(struct bursar_books, peak_free_bytes), 640);
-  EQ(sizeof(struct bursar_counts), 168);
+  EQ(sizeof(struct bursar_counts), 176);
   EQ(offsetof(struct bursar_counts, ticks), 32);
   EQ(offsetof(struct bursar_counts, tick_interval_ns), 48);
   EQ(offsetof(struct bursar_counts, main_file), 120);
@@ -38,7 +38,7 @@ int main(void) {
   EQ(offsetof(struct bursar_books, domain_peak), 736);
   EQ(offsetof(struct bursar_counts, lost_samples), 160);
   EQ(sizeof(struct bursar_thread_lane), 512);
-  EQ(offsetof(struct bursar_thread_lane, total), 336);
+  EQ(offsetof(struct bursar_thread_lane, free_bytes), 144);
   EQ(sizeof(struct bursar_estimate), 112);
   EQ(offsetof(struct bursar_estimate, peak_epoch), 96);
   OK(BURSAR_AT_LANES + BURSAR_LANES * sizeof(struct bursar_thread_lane) == BURSAR_EXTENT_MIN, "lanes end extent 0");
@@ -64,6 +64,14 @@ int main(void) {
   EQ(offsetof(struct bursar_scope, serial), 72);
   EQ(offsetof(struct bursar_scope, name), 96);
   EQ(offsetof(struct bursar_scope, inner), 110);
+  EQ(sizeof(struct bursar_leaks_point), 32);
+  EQ(sizeof(struct bursar_leaks_site), 40 + 16 * BURSAR_LEAKS_DEPTH);
+  EQ(sizeof(struct bursar_leaks), 7616);
+  EQ(offsetof(struct bursar_leaks, since_calls), 48);
+  EQ(offsetof(struct bursar_leaks, looked_ns), 88);
+  EQ(offsetof(struct bursar_leaks, point), 128);
+  EQ(offsetof(struct bursar_leaks, site), 4224);
+  EQ(offsetof(struct bursar_counts, leaks), 168);
   EQ(sizeof(struct bursar_event), 32);
   EQ(offsetof(struct bursar_event, bytes), 16);
   OK(BURSAR_AT_DIRECTORY + BURSAR_PAGE <= BURSAR_EXTENT_MIN, "the head pages fit in extent 0");

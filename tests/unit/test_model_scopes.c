@@ -191,9 +191,9 @@ static void test_events(void) {
          !model->events[2].text.bytes,
      "a note has its scope, its bytes and its text");
   char *text = print_view(model, BURSAR_VIEWS_EVENTS, 100);
-  HAS(text, "    1.200  note    3.91 KiB  load  two\\x1b[2J thirds\n");
-  HAS(text, "    1.000  began             load\n");
-  HAS(text, "    1.500  ended   8.79 KiB  load\n");
+  HAS(text, "    1.200  note        3.91 KiB  load  two\\x1b[2J thirds\n");
+  HAS(text, "    1.000  began                 load\n");
+  HAS(text, "    1.500  ended       8.79 KiB  load\n");
   free(text);
   text = print_json(model);
   HAS(text,
