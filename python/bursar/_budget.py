@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 from . import _bursar
+from ._threads import until_gone
 
 PATIENCE_S = 1.0  # a call of on_soft that runs longer is an event
 
@@ -99,6 +100,8 @@ def _rest() -> None:
         _stopping = True
         os.write(_bursar.soft_bell(), (1).to_bytes(8, sys.byteorder))
         _listener.join(PATIENCE_S)
+        if not _listener.is_alive():
+            until_gone(_listener.native_id or 0)
 
 
 def _go_on() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import _bursar
 from ._rss import resident
+from ._threads import until_gone
 
 _NEVER = 2**31 - 1  # collections of the generation before, until the oldest is collected
 _IMMORTAL = 2000  # objects, at the most
@@ -72,6 +73,7 @@ class Governor:
         self._threshold: tuple[int, int, int] | None = None  # the user's, where ours is in its place
         self._last: dict[str, Any] = {}
         self._ended: _thread.LockType | None = None  # held while the thread runs
+        self._task = 0  # its native id
 
     def __enter__(self) -> Governor:
         return self
@@ -198,6 +200,7 @@ class Governor:
         return True
 
     def _run(self, ended: _thread.LockType) -> None:
+        self._task = _thread.get_native_id()
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             while True:
@@ -260,8 +263,8 @@ class Governor:
 
 
 def _before_fork() -> None:
-    if _one is not None:
-        _one._pause_thread()  # begins again with the next collection, in parent and child
+    if _one is not None and _one._pause_thread():  # it begins again with the next collection, in parent and child
+        until_gone(_one._task)
 
 
 def _at_exit() -> None:

@@ -68,6 +68,28 @@ print(json.dumps([shared, frozen, gc.get_freeze_count()]))
 
 
 @pytest.mark.core
+def test_who_forks_has_no_thread_of_ours(ask: Ask) -> None:
+    """3.12 and on count what the kernel has, and warn; so does this on any Python."""
+    text = """
+counts = []
+def count(): counts.append(len(os.listdir("/proc/self/task")))
+os.register_at_fork(before=count)  # what is registered first is called last: when ours have been
+bursar.start()
+with bursar.governor():
+    with bursar.scope("request", soft="1 MiB", on_soft=print): pass
+    for _ in range(200):
+        gc.collect()  # from here on the governor has a thread again
+        ahead = len(os.listdir("/proc/self/task"))
+        pid = os.fork()
+        if not pid: os._exit(0)
+        os.waitpid(pid, 0)
+print(json.dumps([ahead, max(counts)]))
+"""
+    ahead, most = ask(text)
+    assert ahead > 1 and most == 1
+
+
+@pytest.mark.core
 def test_figures_of_this_process_and_another(ask: Ask) -> None:
     text = f"""
 import mmap
