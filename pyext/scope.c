@@ -12,6 +12,7 @@
 #include "hooks.h"
 #include "ledger/events.h"
 #include "policy/budget.h"
+#include "policy/limits.h"
 #include "policy/rest.h"
 #include "refusing.h"
 #include "sizes.h"

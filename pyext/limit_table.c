@@ -1,0 +1,63 @@
+#include "limit_table.h"
+
+#include <errno.h>
+
+#include "policy/limits.h"
+
+static const char *const words[BURSAR_LIMIT_KINDS] = {"hard", "soft", "sum"};
+
+static int kind_of(const char *word) {
+  for (int kind = 0; kind < BURSAR_LIMIT_KINDS; kind++)
+    if (strcmp(words[kind], word) == 0)
+      return kind;
+  PyErr_Format(PyExc_ValueError, "a limit is hard, soft or sum, not %s", word);
+  return -1;
+}
+
+static PyObject *refuse(int result, const char *name) {
+  const char *whose = name ? name : "the process";
+  if (result == -EPERM)
+    return PyErr_Format(PyExc_PermissionError, "the limit of %s was set at the start: it can only be made tighter", whose);
+  if (result == -ENAMETOOLONG)
+    return PyErr_Format(PyExc_ValueError, "a name with limits has at most %u bytes", BURSAR_LIMITS_NAME_MAX);
+  if (result == -ENOSPC)
+    return PyErr_Format(PyExc_ValueError, "at most %u names may have limits", BURSAR_LIMITS_NAMES);
+  return PyErr_Format(PyExc_ValueError, "a limit is 0 or more bytes");
+}
+
+static PyObject *limit_set(PyObject *module, PyObject *args) {
+  const char *name, *word;
+  Py_ssize_t bytes;
+  long long limit;
+  int live, kind;
+  if (!PyArg_ParseTuple(args, "z#sLp:limit_set", &name, &bytes, &word, &limit, &live))
+    return NULL;
+  if (name && (kind = kind_of(word)) < 0)
+    return NULL;
+  int result = !name  ? (live ? bursar_limits_change_process : bursar_limits_set_process)(limit)
+               : live ? bursar_limits_change(name, (size_t)bytes, (enum bursar_limit)kind, limit)
+                      : bursar_limits_set(name, (size_t)bytes, (enum bursar_limit)kind, limit);
+  return result < 0 ? refuse(result, name) : Py_NewRef(Py_None);
+}
+
+static PyObject *limit_of(PyObject *module, PyObject *args) {
+  const char *name, *word;
+  Py_ssize_t bytes;
+  int kind;
+  if (!PyArg_ParseTuple(args, "z#s:limit_of", &name, &bytes, &word))
+    return NULL;
+  if (!name)
+    return PyLong_FromLongLong(bursar_limits_process());
+  if ((kind = kind_of(word)) < 0)
+    return NULL;
+  const struct bursar_limits *found = bursar_limits_find(name, (size_t)bytes);
+  return PyLong_FromLongLong(found ? found->now[kind] : 0);
+}
+
+static PyMethodDef functions[] = {
+    {"limit_set", limit_set, METH_VARARGS, "(name or None: the process, kind, bytes, live)"},
+    {"limit_of", limit_of, METH_VARARGS, "(name or None, kind): bytes; 0: none"},
+    {NULL, NULL, 0, NULL},
+};
+
+int bursar_limit_table_add(PyObject *module) { return PyModule_AddFunctions(module, functions); }

@@ -1,0 +1,83 @@
+#include "policy/limits.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "prim/prim.h"
+
+uint32_t bursar_limits_changes;
+
+static struct bursar_limits *table; /* pages of it that nobody has used have no memory */
+static uint32_t used;
+static int64_t process, process_first;
+
+static struct bursar_limits *find(const char *name, size_t bytes) {
+  for (uint32_t i = 0; i < used; i++)
+    if (table[i].bytes == bytes && memcmp(table[i].name, name, bytes) == 0)
+      return &table[i];
+  return NULL;
+}
+
+const struct bursar_limits *bursar_limits_find(const char *name, size_t bytes) { return find(name, bytes); }
+
+const struct bursar_limits *bursar_limits_at(uint32_t at) { return at < used ? &table[at] : NULL; }
+
+static int find_or_add(const char *name, size_t bytes, struct bursar_limits **out) {
+  if (bytes > BURSAR_LIMITS_NAME_MAX)
+    return -ENAMETOOLONG;
+  if ((*out = find(name, bytes)))
+    return 0;
+  if (used == BURSAR_LIMITS_NAMES || (!table && !(table = bursar_prim_reserve(BURSAR_LIMITS_NAMES * sizeof *table, true))))
+    return -ENOSPC;
+  *out = &table[used];
+  memcpy((*out)->name, name, bytes);
+  (*out)->bytes = (uint32_t)bytes;
+  used++;
+  return 0;
+}
+
+/* No limit is the weakest. */
+static bool weakens(int64_t limit, int64_t first) { return first && (!limit || limit > first); }
+
+int bursar_limits_set(const char *name, size_t bytes, enum bursar_limit kind, int64_t limit) {
+  struct bursar_limits *at;
+  int result = limit < 0 ? -EINVAL : find_or_add(name, bytes, &at);
+  if (result == 0) {
+    at->first[kind] = at->now[kind] = limit;
+    bursar_limits_changes++;
+  }
+  return result;
+}
+
+int bursar_limits_change(const char *name, size_t bytes, enum bursar_limit kind, int64_t limit) {
+  struct bursar_limits *at;
+  int result = limit < 0 ? -EINVAL : find_or_add(name, bytes, &at);
+  if (result == 0 && weakens(limit, at->first[kind]))
+    result = -EPERM;
+  if (result == 0) {
+    at->now[kind] = limit;
+    bursar_limits_changes++;
+  }
+  return result;
+}
+
+int bursar_limits_set_process(int64_t limit) {
+  if (limit < 0)
+    return -EINVAL;
+  process_first = limit;
+  __atomic_store_n(&process, limit, __ATOMIC_RELAXED);
+  bursar_limits_changes++;
+  return 0;
+}
+
+int bursar_limits_change_process(int64_t limit) {
+  if (limit < 0)
+    return -EINVAL;
+  if (weakens(limit, process_first))
+    return -EPERM;
+  __atomic_store_n(&process, limit, __ATOMIC_RELAXED);
+  bursar_limits_changes++;
+  return 0;
+}
+
+int64_t bursar_limits_process(void) { return __atomic_load_n(&process, __ATOMIC_RELAXED); }
