@@ -2,7 +2,11 @@
 
 #include <errno.h>
 
+#include "account/account.h"
+#include "policy/budget.h"
 #include "policy/limits.h"
+#include "refusing.h"
+#include "sizes.h"
 
 static const char *const words[BURSAR_LIMIT_KINDS] = {"hard", "soft", "sum"};
 
@@ -37,7 +41,11 @@ static PyObject *limit_set(PyObject *module, PyObject *args) {
   int result = !name  ? (live ? bursar_limits_change_process : bursar_limits_set_process)(limit)
                : live ? bursar_limits_change(name, (size_t)bytes, (enum bursar_limit)kind, limit)
                       : bursar_limits_set(name, (size_t)bytes, (enum bursar_limit)kind, limit);
-  return result < 0 ? refuse(result, name) : Py_NewRef(Py_None);
+  if (result < 0)
+    return refuse(result, name);
+  if (!name)
+    bursar_refusing_follow_process();
+  Py_RETURN_NONE;
 }
 
 static PyObject *limit_of(PyObject *module, PyObject *args) {
@@ -54,9 +62,36 @@ static PyObject *limit_of(PyObject *module, PyObject *args) {
   return PyLong_FromLongLong(found ? found->now[kind] : 0);
 }
 
+static PyObject *limit_read(PyObject *module, PyObject *args) {
+  PyObject *given;
+  const char *argument, *text;
+  int64_t bytes;
+  if (!PyArg_ParseTuple(args, "Os:limit_read", &given, &argument))
+    return NULL;
+  bool share = PyUnicode_Check(given) && (text = PyUnicode_AsUTF8(given)) && strchr(text, '%');
+  if (PyErr_Occurred() || (!share && bursar_sizes_read(given, argument, &bytes) != 0))
+    return NULL;
+  if (share && bursar_limits_parse(text, &bytes) != 0)
+    return PyErr_Format(PyExc_ValueError, "%s=%R is no share: write 1% to 100%", argument, given);
+  return PyLong_FromLongLong(bytes);
+}
+
+static PyObject *budget_held(PyObject *module, PyObject *args) {
+  const char *name;
+  Py_ssize_t bytes;
+  if (!PyArg_ParseTuple(args, "z#:budget_held", &name, &bytes))
+    return NULL;
+  const struct bursar_limits *found = name ? bursar_limits_find(name, (size_t)bytes) : NULL;
+  if (!bursar_account.active || (name && !found))
+    Py_RETURN_NONE;
+  return PyLong_FromLongLong(name ? bursar_budget_sum(found) : bursar_budget_held());
+}
+
 static PyMethodDef functions[] = {
     {"limit_set", limit_set, METH_VARARGS, "(name or None: the process, kind, bytes, live)"},
     {"limit_of", limit_of, METH_VARARGS, "(name or None, kind): bytes; 0: none"},
+    {"limit_read", limit_read, METH_VARARGS, "Bytes, of a size or a share such as 80%; the argument's name is for errors."},
+    {"budget_held", budget_held, METH_VARARGS, "Bytes held by the entries of a name that has limits, or (None) by the process."},
     {NULL, NULL, 0, NULL},
 };
 

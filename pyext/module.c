@@ -474,6 +474,7 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
   }
   if (status != 0)
     return raise_error(&error);
+  bursar_refusing_limit_process(process.boot.budget);
   if (!BURSAR_KNOWS_FRAMES)
     bursar_tell("this Python is newer than this bursar: it counts, but knows no stacks");
   Py_RETURN_NONE;

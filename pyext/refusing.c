@@ -16,8 +16,13 @@
 #include "codes.h"
 #include "native/native.h"
 #include "native_books.h"
+#include "base/size.h"
+#include "base/tell.h"
 #include "policy/budget.h"
+#include "policy/limits.h"
+#include "policy/watch.h"
 #include "prim/modules.h"
+#include "prim/smaps.h"
 #include "scope.h"
 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -120,7 +125,8 @@ struct asking {
 
 /* False: nothing is refused here.  Else folding is held off until done(). */
 static bool ask(struct asking *asking, bool gil_only) {
-  if (!__atomic_load_n(&bursar_budget_open, __ATOMIC_RELAXED) || bursar_anywhere_inside || !bursar_account.active)
+  bool binds = __atomic_load_n(&bursar_budget_open, __ATOMIC_RELAXED) || bursar_limits_process();
+  if (!binds || bursar_anywhere_inside || !bursar_account.active)
     return false;
   bool gil = bursar_holds_main_gil();
   PyThreadState *thread = gil ? bursar_thread() : gil_only ? NULL : bursar_thread_detached();
@@ -138,11 +144,11 @@ static void done(const struct asking *asking) {
   bursar_anywhere_inside = false;
 }
 
-static void note(uint32_t by, int64_t asked, const struct asking *asking) {
+static void note(const struct bursar_budget_refusal *by, int64_t asked, const struct asking *asking) {
   bursar_position position = {0};
   PyCodeObject *code = code_here(asking->thread, &position);
   bursar_budget_refused(by, asked, (uintptr_t)code, code ? bursar_code_unit(code, position) : -1);
-  bursar_scopes_tell(BURSAR_EVENT_REFUSED, bursar_account.scopes[by].name, (uint64_t)asked,
+  bursar_scopes_tell(BURSAR_EVENT_REFUSED, by->slot ? bursar_account.scopes[by->slot].name : 0, (uint64_t)asked,
                      code ? place_text(code, position, asking->gil) : 0);
 }
 
@@ -166,27 +172,32 @@ uint64_t bursar_refusing_plant(uint64_t number) {
   return before;
 }
 
-/* The entry whose limit a block would be above; 0: it may begin. */
-static uint32_t over(uint32_t slot, int64_t bytes, int64_t instead, uint32_t of) {
-  if (!slot)
-    return 0;
-  uint32_t by = bursar_budget_over(slot, bytes, instead, of);
-  const struct bursar_budget *own = planted ? bursar_budget_of(slot) : NULL;
-  return by || !own || !own->hard || --planted ? by : slot;
+static bool over(const struct asking *asking, int64_t bytes, int64_t instead, uint32_t of,
+                 struct bursar_budget_refusal *by) {
+  if (bursar_budget_over(asking->slot, bytes, instead, of, asking->gil, by))
+    return true;
+  const struct bursar_budget *own = planted ? bursar_budget_of(asking->slot) : NULL;
+  if (!own || !own->hard || --planted)
+    return false;
+  *by = (struct bursar_budget_refusal){asking->slot, BURSAR_BUDGET_ENTRY, own->hard, bytes};
+  return true;
 }
 
 /* A block of so many bytes begins; `p` ends with it, or NULL. */
 static __attribute__((noinline)) bool refuses(size_t bytes, void *p) {
   struct asking asking;
+  struct bursar_budget_refusal by;
   int kept = errno;
   if (!ask(&asking, true))
     return false;
+  if (UNLIKELY(bursar_watch_due)) /* after a fork */
+    (void)!bursar_watch_start();
   uint32_t slot = asking.slot, of = 0, soft;
-  int64_t more = bytes < PTRDIFF_MAX ? (int64_t)bytes : PTRDIFF_MAX, instead = slot && p ? charged(p, &of) : 0;
-  uint32_t by = planted && !bears_refusal(asking.thread) ? 0 : over(slot, more, instead, of);
-  bool no = by && bears_refusal(asking.thread);
+  int64_t more = bytes < PTRDIFF_MAX ? (int64_t)bytes : PTRDIFF_MAX, instead = p ? charged(p, &of) : 0;
+  bool no = !(planted && !bears_refusal(asking.thread)) && over(&asking, more, instead, of, &by) &&
+            bears_refusal(asking.thread);
   if (no)
-    note(by, more, &asking);
+    note(&by, more, &asking);
   else if (slot && (soft = bursar_budget_soft(slot, of == slot ? more - instead : more)) != 0)
     tell_soft(soft);
   done(&asking);
@@ -196,15 +207,17 @@ static __attribute__((noinline)) bool refuses(size_t bytes, void *p) {
 
 static __attribute__((noinline)) void look(void) {
   struct asking asking;
+  struct bursar_budget_refusal by;
   int kept = errno;
   bursar_budget_room = BURSAR_BUDGET_ROOM;
   if (!ask(&asking, true))
     return;
-  uint32_t slot = asking.slot, by = slot ? bursar_budget_far_over(slot) : 0, soft;
+  uint32_t slot = asking.slot, soft;
+  bool far = slot && bursar_budget_far_over(slot, &by);
   if (slot && (soft = bursar_budget_soft(slot, 0)) != 0)
     tell_soft(soft);
-  if (by && bears_refusal(asking.thread) && bursar_thread_interrupt(asking.thread, PyExc_MemoryError))
-    note(by, 0, &asking);
+  if (far && bears_refusal(asking.thread) && bursar_thread_interrupt(asking.thread, PyExc_MemoryError))
+    note(&by, 0, &asking);
   done(&asking);
   errno = kept;
 }
@@ -229,14 +242,14 @@ static bool native_refuses(size_t bytes, const void *caller) {
   int kept = errno;
   if (!ask(&asking, false))
     return false;
+  struct bursar_budget_refusal by;
   int64_t more = bytes < PTRDIFF_MAX ? (int64_t)bytes : PTRDIFF_MAX;
-  bool no = bears_null(caller) && bears_refusal(asking.thread);
-  uint32_t by = no ? over(asking.slot, more, 0, 0) : 0;
-  if (by)
-    note(by, more, &asking);
+  bool no = bears_null(caller) && bears_refusal(asking.thread) && over(&asking, more, 0, 0, &by);
+  if (no)
+    note(&by, more, &asking);
   done(&asking);
   errno = kept;
-  return by != 0;
+  return no;
 }
 
 /* --- the hooks ------------------------------------------------------------------------------------------------------------- */
@@ -338,7 +351,33 @@ void bursar_refusing_expect(void) {
     __atomic_store_n(&bursar_native_table.refuses, native_refuses, __ATOMIC_RELEASE);
 }
 
+void bursar_refusing_follow_process(void) {
+  if (!bursar_limits_process() || !bursar_account.active) {
+    bursar_watch_stop();
+    return;
+  }
+  bursar_refusing_expect();
+  if (bursar_watch_start() != 0)
+    bursar_tell("what is resident cannot be looked at: the process's limit binds what is booked");
+}
+
+void bursar_refusing_limit_process(int64_t bytes) {
+  uint64_t resident = 0;
+  char text[200], limit[BURSAR_SIZE_TEXT], held[BURSAR_SIZE_TEXT];
+  if (bytes <= 0)
+    return;
+  if (bursar_smaps_resident(0, &resident) == 0 && resident >= (uint64_t)bytes) {
+    snprintf(text, sizeof text, "the budget of %s is not kept: Python holds %s before the program begins",
+             bursar_size_print((uint64_t)bytes, limit), bursar_size_print(resident, held));
+    bursar_tell(text);
+    return;
+  }
+  if (bursar_limits_set_process(bytes) == 0)
+    bursar_refusing_follow_process();
+}
+
 void bursar_refusing_remove(void) {
+  bursar_watch_stop();
   bursar_budget_forget();
   if (installed && bursar_native_books_there())
     __atomic_store_n(&bursar_native_table.refuses, NULL, __ATOMIC_RELEASE);

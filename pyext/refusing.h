@@ -14,6 +14,10 @@
 
 /* A scope with a budget was entered: the hooks are put in.  Main GIL, as the three that follow. */
 void bursar_refusing_expect(void);
+/* What is set for the process has changed: where it has a limit, the hooks are put in and what is resident is looked at. */
+void bursar_refusing_follow_process(void);
+/* From the start on; one below what is held already is not kept, which is said. */
+void bursar_refusing_limit_process(int64_t bytes);
 /* ... and taken out, with the books. */
 void bursar_refusing_remove(void);
 /* PyMem_GetAllocator and PyMem_SetAllocator for what these hooks may stand on. */

@@ -287,16 +287,39 @@ static int unset(Scope *self) {
   return 0;
 }
 
-static bool limited(const Scope *self) { return self->hard || self->soft; }
+/* What is set for its name from outside, whose place is kept by the name's index. */
+static const struct bursar_limits *named(const Scope *self, uint32_t name) {
+  static const struct bursar_limits nothing, *known[1024];
+  static uint32_t of_changes, of_books;
+  if (!bursar_limits_changes)
+    return NULL;
+  if (of_changes != bursar_limits_changes || of_books != books_started) {
+    memset(known, 0, sizeof known);
+    of_changes = bursar_limits_changes;
+    of_books = books_started;
+  }
+  const struct bursar_limits **at = name < sizeof known / sizeof *known ? &known[name] : NULL;
+  if (at && *at)
+    return *at == &nothing ? NULL : *at;
+  Py_ssize_t bytes;
+  const char *text = PyUnicode_AsUTF8AndSize(self->name, &bytes);
+  const struct bursar_limits *found = text ? bursar_limits_find(text, (size_t)bytes) : NULL;
+  PyErr_Clear(); /* a name that cannot be encoded has none */
+  if (at)
+    *at = found ? found : &nothing;
+  return found;
+}
 
-static int begin_budget(Scope *self) {
+static int begin_budget(Scope *self, const struct bursar_limits *named) {
+  if (!self->slot && !self->hard && !self->soft)
+    return 0;
   if (!self->slot) {
     return PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
                             "the budget of scope '%U' is not held: no books are kept that know what it holds "
                             "(bursar.start())",
                             self->name);
   }
-  if (!bursar_budget_begin(self->slot, self->hard, self->soft)) {
+  if (!bursar_budget_begin(self->slot, self->hard, self->soft, named)) {
     PyErr_NoMemory();
     return -1;
   }
@@ -327,7 +350,8 @@ static PyObject *scope_enter(Scope *self, PyObject *unused) {
   self->slot = bursar_account.active ? bursar_scopes_enter(name, outer ? outer : slot_of(around)) : 0;
   self->state = OPEN;
   bursar_rest_entered();
-  if (set(self) != 0 || (limited(self) && begin_budget(self) != 0)) {
+  const struct bursar_limits *limits = named(self, name);
+  if (set(self) != 0 || ((limits || self->hard || self->soft) && begin_budget(self, limits) != 0)) {
     if (self->token)
       (void)unset(self);
     (void)bursar_scopes_end(self->slot);
@@ -347,7 +371,7 @@ static const char *end(Scope *self) {
   if (counts(self)) {
     if (self->events)
       bursar_scopes_event(BURSAR_EVENT_SCOPE_ENDED, self->slot, 0);
-    if (limited(self))
+    if (bursar_budget_open)
       self->budget = bursar_budget_end(self->slot);
     self->end = bursar_scopes_end(self->slot);
     bursar_scopes_look_again(self->slot);
@@ -393,8 +417,10 @@ static bool convert(const Scope *self, PyObject *error) {
   PyObject *module = PyImport_ImportModule("bursar._budget");
   PyObject *type = module ? PyObject_GetAttrString(module, "BudgetExceeded") : NULL;
   int known = type ? PyObject_IsInstance(error, type) : -1;
-  PyObject *made = known == 0 ? PyObject_CallFunction(type, "OLLL", self->name, (long long)self->hard,
-                                                      (long long)self->budget.held, (long long)self->budget.asked)
+  static const char *const whose[] = {"entry", "name", "process"};
+  PyObject *made = known == 0 ? PyObject_CallFunction(type, "OLLLs", self->name, (long long)self->budget.limit,
+                                                      (long long)self->budget.held, (long long)self->budget.asked,
+                                                      whose[self->budget.whose])
                               : NULL;
   if (made) {
     PyException_SetCause(made, Py_NewRef(error));
@@ -419,7 +445,7 @@ static PyObject *scope_exit(Scope *self, PyObject *args) {
   }
   if (self->token && unset(self) != 0)
     return NULL;
-  if (limited(self))
+  if (bursar_budget_open && counts(self) && bursar_budget_of(self->slot))
     bursar_thread_calm(PyThreadState_Get(), PyExc_MemoryError);
   const char *why = end(self);
   if (self->wipe)

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 
 from . import _bursar
+from ._rss import resident
 
 _MODES = ("sample", "count", "exact")
 
@@ -76,6 +77,7 @@ def _close() -> None:
         before()
     _state.owner = _NOBODY
     _state.kept = False
+    _bursar.limit_set(None, "", 0, False)
     _bursar.stop()
 
 
@@ -107,9 +109,10 @@ def start(
     cap: int = 0,
     temporary_within: int = 1,
     follow_fork: bool = False,
-    domains: str = "python",
+    domains: str | None = None,
     native: bool = False,
     wipe: bool = False,
+    budget: int | str | None = None,
 ) -> None:
     """Open the books: from here on every block of the domains is accounted for.
 
@@ -122,7 +125,7 @@ def start(
     cap: the greatest size of the ledger in bytes, from 4 MiB to 4 GiB; 0: 64 MiB.
     temporary_within: a block freed before its thread's next that many allocations, 1 to 1024, counts as temporary.
     follow_fork: forked children keep books of their own, in OUTPUT.PID.
-    domains: whose blocks, separated by commas: python (its three allocator domains), numpy (the data of arrays), malloc
+    domains: whose blocks, separated by commas; None: python, or with a budget all.  python (its three allocator domains), numpy (the data of arrays), malloc
         (with calloc, realloc and their kin), mmap; native is the last two, all is all.  Native ones are heard where
         modules call them by name, in those that are loaded and those that will be; what a program copied into a
         variable of its own before is not seen.
@@ -131,6 +134,9 @@ def start(
     wipe: from here on every block of memory is zeroed before it is freed, and where it moves: those of Python's
         allocators, of malloc and of NumPy, whoever allocated them, until the process ends.
 
+    budget: what the process may hold until stop(): bytes, a size as "2 GiB", or a share as "80%" of what its control
+        group may have (docs/budgets.md).
+
     Under `bursar run`, or where BURSAR in the environment has opened the books, this changes nothing; where another
     mode is asked for, it says so in one warning.  Blocks
     allocated before are not known to the books.  Source: the allocator hooks of PEP 445, the handlers of NEP 49.
@@ -138,7 +144,11 @@ def start(
     ValueError: there is no such mode or domain, or a number is out of its range.  RuntimeError: the books are open
     already elsewhere, or the ledger cannot be made (there is one and force is not given, or output is something else).
     """
+    domains = domains or ("python" if budget is None else "all")
     _check(mode, cap, temporary_within, domains)
+    limit = 0 if budget is None else _bursar.limit_read(budget, "budget")
+    if limit and limit <= (held := resident(os.getpid(), "rss")):
+        raise ValueError(f"budget={budget!r} is less than the {held} bytes that the process holds already")
     if wipe:
         _bursar.wipe()
     path = None if output is None else os.fspath(output)
@@ -152,7 +162,7 @@ def start(
         if is_open():
             same = mode in (None, _bursar.status()["mode"])
             asked = (cap, temporary_within, follow_fork, domains, native)
-            if same and path is None and asked == (0, 1, False, "python", False):
+            if same and path is None and not limit and asked == (0, 1, False, "python", False):
                 _state.owner = _STARTED
                 return
             if _state.owner == _STARTED or _state.borrowers:
@@ -160,6 +170,8 @@ def start(
                 raise RuntimeError(f"the books are open already, in {where}: call bursar.stop() first")
             _close()
         _open(_STARTED, path, force, cap, temporary_within, follow_fork, domains, mode or "sample", native)
+        if limit:
+            _bursar.limit_set(None, "", limit, False)
 
 
 def stop() -> None:

@@ -20,19 +20,27 @@ class BudgetExceeded(MemoryError):
     """A scope was refused memory that its hard limit did not allow, and what that led to left it.
 
     `scope`: its name; `limit`, `held`, `asked`: bytes, the latter two when it was refused last; asked is 0 where it was
-    small blocks that had taken it too far above. The cause is the exception that was made into this one.
+    small blocks that had taken it too far above. `whose` limit: the "entry"'s own, that of all of its "name", or the
+    "process"'s; `held` is theirs. The cause is the exception that was made into this one.
     """
 
-    def __init__(self, scope: str, limit: int, held: int, asked: int) -> None:
-        wanted = f"and asked for {asked} more" if asked else "in small blocks"
-        super().__init__(f"scope {scope!r} may hold {limit} bytes: it held {held} {wanted}")
+    def __init__(self, scope: str, limit: int, held: int, asked: int, whose: str = "entry") -> None:
+        if whose == "process":
+            wanted = f"asked for {asked} more" if asked else "has the most of it, in small blocks"
+            text = f"the process may hold {limit} bytes: it held {held}, and scope {scope!r} {wanted}"
+        else:
+            wanted = f"and asked for {asked} more" if asked else "in small blocks"
+            who = f"scope {scope!r}" if whose == "entry" else f"all of scope {scope!r}"
+            text = f"{who} may hold {limit} bytes: it held {held} {wanted}"
+        super().__init__(text)
         self.scope = scope
         self.limit = limit
         self.held = held
         self.asked = asked
+        self.whose = whose
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.scope, self.limit, self.held, self.asked)
+        return type(self), (self.scope, self.limit, self.held, self.asked, self.whose)
 
 
 # --- soft limits ------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include "ledger/domains.h"
 #include "ledger/layout.h"
 #include "ledger/place.h"
+#include "policy/limits.h"
 #include "prim/prim.h"
 
 #include <errno.h>
@@ -33,6 +34,8 @@ struct wish {
   const char *code;
   const char *domains_text;
   const char *tune;
+  const char *budget_text;
+  int64_t budget; /* 0: none */
   char tuned[BURSAR_TUNE_ROOM]; /* what that put into the environment */
   uint32_t domains;
   bool force;
@@ -62,6 +65,13 @@ static int check_settings(struct wish *wish) {
   wish->within = 1;
   if (wish->mode && bursar_cli_choice(wish->mode, bursar_domains_modes) < 0)
     return bursar_cli_unknown("run", "mode", wish->mode, bursar_domains_modes);
+  if (wish->budget_text && bursar_limits_parse(wish->budget_text, &wish->budget) != 0)
+    return bursar_cli_complain(2,
+                               "run: --budget takes a size such as 2GiB, or a share such as 80%% of what its control group "
+                               "may have, not %s",
+                               wish->budget_text);
+  if (wish->budget && !wish->domains_text)
+    wish->domains_text = "all"; /* what is not booked cannot be refused */
   char wrong[BURSAR_DOMAINS_WORD];
   wish->domains = wish->domains_text ? bursar_domains_parse(wish->domains_text, wrong) : BURSAR_DOMAINS_OF_PYTHON;
   if (!wish->domains)
@@ -185,6 +195,7 @@ static int tell_settings(struct wish *wish, struct target *target, const char *l
   bursar_buffer_init(&text, 8 * BURSAR_PLACE_PATH_MAX);
   bursar_buffer_format(&text, "pid=%d;mode=%s;out=", (int)getpid(), wish->mode ? wish->mode : "exact");
   add_encoded(&text, ledger);
+  bursar_buffer_format(&text, ";budget=%lld", (long long)wish->budget);
   bursar_buffer_format(&text, ";cap=%u;within=%u;domains=%u;follow=%d;native=%d;wipe=%d;no_core=%d;quiet=%d;preload=",
                        BURSAR_CAP_DEFAULT, wish->within, wish->domains, wish->follow, wish->native, wish->wipe,
                        wish->no_core, wish->imports != NULL);
@@ -386,6 +397,11 @@ int bursar_cli_run(int argc, char **argv) {
       {.name = "no-core",
        .flag = &wish.no_core,
        .help = "no core file and no debugger: nobody but root reads the\nprogram's memory (docs/security-model.md)"},
+      {.name = "budget",
+       .value = "SIZE",
+       .text = &wish.budget_text,
+       .help = "what the process may hold, as 2GiB, or 80% of its control group's\nlimit: the scope that holds most is "
+               "refused more\n(docs/budgets.md); all domains are kept then"},
       {.name = "tune",
        .value = "PROFILE",
        .text = &wish.tune,

@@ -53,6 +53,8 @@ int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct burs
         out->within = (uint32_t)strtoul(value, NULL, 10);
       else if (is(pair, key, "domains"))
         out->domains = (uint32_t)strtoul(value, NULL, 10) & BURSAR_DOMAINS_ALL;
+      else if (is(pair, key, "budget"))
+        out->budget = strtoll(value, NULL, 10);
       else if (is(pair, key, "follow"))
         out->follow = value[0] == '1';
       else if (is(pair, key, "no_core"))

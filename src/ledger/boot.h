@@ -20,6 +20,7 @@ struct bursar_boot {
   uint32_t mode;     /* enum bursar_mode */
   uint32_t interval; /* of mode sample, for tests; 0: the usual one */
   uint64_t seed;
+  int64_t budget; /* bytes that the process may hold; 0: no limit */
   bool follow;
   bool quiet;
   bool native;  /* stacks have native frames too */

@@ -2,7 +2,14 @@
 
 #include "account/account.h"
 #include "account/live.h"
+#include "account/lock.h"
+#include "account/scopes.h"
+#include "base/pool.h"
+#include "policy/rest.h"
 #include "prim/prim.h"
+
+#define FEW 32u           /* entries of a name that are gone through whenever one asks */
+#define MARKED_NS 10000000 /* for so long an entry stays marked */
 
 uint32_t bursar_budget_open;
 int64_t bursar_budget_room;
@@ -12,7 +19,7 @@ static struct bursar_budget *budgets; /* by slot; pages of it that nobody has us
 static const struct bursar_scope *entry(uint32_t slot) { return &bursar_account.scopes[slot]; }
 
 static struct bursar_budget *budget(uint32_t slot) {
-  struct bursar_budget *found = budgets ? &budgets[slot] : NULL;
+  struct bursar_budget *found = budgets && slot ? &budgets[slot] : NULL;
   return found && found->serial && found->serial == entry(slot)->serial ? found : NULL;
 }
 
@@ -24,11 +31,209 @@ static int64_t live(uint32_t slot) {
 
 static int64_t reserve(int64_t hard) { return hard / 16 < BURSAR_BUDGET_RESERVE ? hard / 16 : BURSAR_BUDGET_RESERVE; }
 
-bool bursar_budget_begin(uint32_t slot, int64_t hard, int64_t soft) {
-  if (!budgets && !(budgets = bursar_prim_reserve(BURSAR_SCOPE_SLOTS * sizeof *budgets, true)))
+static int64_t lower(int64_t own, int64_t set) { return !own || (set && set < own) ? set : own; }
+
+static int64_t named(const struct bursar_budget *of, enum bursar_limit kind) {
+  return of->named ? of->named->now[kind] : 0;
+}
+static int64_t hard_of(const struct bursar_budget *of) { return lower(of->hard, named(of, BURSAR_LIMIT_HARD)); }
+static int64_t soft_of(const struct bursar_budget *of) { return lower(of->soft, named(of, BURSAR_LIMIT_SOFT)); }
+
+static bool is_around(uint32_t outer, uint32_t slot) {
+  while (slot && slot != outer)
+    slot = entry(slot)->parent;
+  return slot != 0;
+}
+
+/* Is more than the limit allows?  Once refused, small blocks may have the reserve until it is all there again. */
+static bool breaks(int64_t held, int64_t more, int64_t hard, bool *in_reserve) {
+  int64_t limit = hard - reserve(hard);
+  *in_reserve = *in_reserve && held >= limit;
+  return more > 0 && held > (*in_reserve && more <= BURSAR_BUDGET_SMALL ? hard : limit) - more;
+}
+
+/* --- all entries of a name ------------------------------------------------------------------------------------------------ */
+
+/* Who is not counted in another of the same name.  Whoever changes the list has the lock and the GIL. */
+struct member {
+  uint64_t serial;
+  uint32_t slot;
+};
+static struct members {
+  struct member *list;
+  uint32_t count, room;
+  uint32_t generation; /* of slots */
+  bool in_reserve;
+  int64_t held; /* when they were gone through last */
+  uint64_t allocated; /* by the process until then */
+} by_name[BURSAR_LIMITS_NAMES];
+
+static struct members *members_of(const struct bursar_limits *named) { return &by_name[named - bursar_limits_at(0)]; }
+
+static bool is_member(struct member member) {
+  return entry(member.slot)->serial == member.serial && entry(member.slot)->state != BURSAR_SCOPE_VACANT;
+}
+
+static void drop_gone(struct members *members) {
+  for (uint32_t i = 0; i < members->count;)
+    if (is_member(members->list[i]))
+      i++;
+    else
+      members->list[i] = members->list[--members->count];
+}
+
+static bool make_room(struct members *members) {
+  if (members->count == members->room)
+    drop_gone(members);
+  if (members->count < members->room - members->room / 4)
+    return true;
+  uint32_t room = members->room ? 2 * members->room : FEW;
+  struct member *list = bursar_pool_take(room * sizeof *list);
+  if (!list)
+    return members->count < members->room;
+  for (uint32_t i = 0; i < members->count; i++)
+    list[i] = members->list[i];
+  if (members->list)
+    bursar_pool_give(members->list, members->room * sizeof *list);
+  members->list = list;
+  members->room = room;
+  return true;
+}
+
+static void add(struct members *members, uint32_t slot) {
+  if (!entry(slot)->inner && make_room(members))
+    members->list[members->count++] = (struct member){entry(slot)->serial, slot};
+}
+
+/* The first of them, or the first since slots were folded: those that began before are looked for. */
+static void find_all(struct members *members, uint32_t name) {
+  members->count = 0;
+  members->generation = bursar_scopes_generation;
+  for (uint32_t slot = 1; slot < bursar_account.writer.counts->scopes; slot++)
+    if (entry(slot)->name == name && entry(slot)->state != BURSAR_SCOPE_VACANT)
+      add(members, slot);
+}
+
+static void join(const struct bursar_limits *named, uint32_t slot) {
+  struct members *members = members_of(named);
+  bursar_lock_take();
+  if (!members->list || members->generation != bursar_scopes_generation)
+    find_all(members, entry(slot)->name); /* the slot among them */
+  else
+    add(members, slot);
+  members->allocated = 0; /* what is known of them is not any more */
+  bursar_lock_give();
+}
+
+static int64_t sum(const struct members *members) {
+  int64_t held = 0;
+  for (uint32_t i = 0; i < members->count; i++)
+    held += is_member(members->list[i]) ? live(members->list[i].slot) : 0;
+  return held;
+}
+
+int64_t bursar_budget_sum(const struct bursar_limits *named) {
+  bursar_lock_take();
+  int64_t held = sum(members_of(named));
+  bursar_lock_give();
+  return held;
+}
+
+/* Many are only gone through where the process has allocated enough since to make a difference. */
+static bool sum_breaks(const struct bursar_budget *of, int64_t more, bool gil, struct bursar_budget_refusal *out) {
+  struct members *members = members_of(of->named);
+  int64_t limit = of->named->now[BURSAR_LIMIT_SUM], held;
+  uint64_t allocated = members->count > FEW ? bursar_account_totals().alloc_bytes : 0;
+  if (members->allocated && more > 0 && members->count > FEW &&
+      members->held + (int64_t)(allocated - members->allocated) < limit - reserve(limit) - more)
     return false;
-  budgets[slot] = (struct bursar_budget){.serial = entry(slot)->serial, .hard = hard, .soft = soft};
-  bursar_budget_open++;
+  if (gil && members->generation != bursar_scopes_generation) {
+    bursar_lock_take();
+    find_all(members, entry(out->slot)->name);
+    bursar_lock_give();
+  }
+  if (gil) {
+    held = sum(members);
+    members->held = held;
+    members->allocated = allocated;
+  } else {
+    held = bursar_budget_sum(of->named);
+  }
+  out->held = held;
+  out->limit = limit;
+  return breaks(held, more, limit, &members->in_reserve);
+}
+
+/* --- the process ------------------------------------------------------------------------------------------------------- */
+
+/* Atomic.  What is booked is an estimate in mode sample, whose error is small of what changes within 10 ms. */
+static int64_t resident, booked_then; /* when that was looked at */
+static int64_t room;                  /* that nobody has to look for the exact figure */
+
+int64_t bursar_budget_held(void) {
+  int64_t now = bursar_account_live();
+  int64_t grown = __atomic_load_n(&resident, __ATOMIC_RELAXED) + now - __atomic_load_n(&booked_then, __ATOMIC_RELAXED);
+  return now > grown ? now : grown;
+}
+
+void bursar_budget_seen(uint64_t bytes) {
+  int64_t limit = bursar_limits_process();
+  __atomic_store_n(&booked_then, bursar_account_live(), __ATOMIC_RELAXED);
+  __atomic_store_n(&resident, (int64_t)bytes, __ATOMIC_RELAXED);
+  __atomic_store_n(&room, limit - bursar_budget_held(), __ATOMIC_RELAXED);
+}
+
+static uint32_t outermost(uint32_t slot) {
+  while (slot && entry(slot)->parent)
+    slot = entry(slot)->parent;
+  return slot;
+}
+
+/* Of n entries each may have (limit - what is in none) / n.  As all together are above that, the one that holds most is. */
+static uint32_t marked(void) {
+  static uint64_t mark, since; /* (serial, slot); atomic */
+  uint64_t now = bursar_prim_now_coarse();
+  uint32_t most = bursar_scopes_slot(__atomic_load_n(&mark, __ATOMIC_RELAXED));
+  if (most && entry(most)->state == BURSAR_SCOPE_OPEN && now - __atomic_load_n(&since, __ATOMIC_RELAXED) < MARKED_NS)
+    return most;
+  most = 0;
+  for (uint32_t slot = 1; slot < bursar_account.writer.counts->scopes; slot++)
+    if (entry(slot)->state == BURSAR_SCOPE_OPEN && !entry(slot)->parent && (!most || live(slot) > live(most)))
+      most = slot;
+  __atomic_store_n(&mark, bursar_scopes_handle(most), __ATOMIC_RELAXED);
+  __atomic_store_n(&since, now, __ATOMIC_RELAXED);
+  return most;
+}
+
+static bool process_breaks(uint32_t slot, int64_t more, struct bursar_budget_refusal *out) {
+  int64_t limit = bursar_limits_process(), slack = limit / BURSAR_BUDGET_SLACK;
+  if (!limit || more <= 0 || __atomic_sub_fetch(&room, more, __ATOMIC_RELAXED) > slack)
+    return false;
+  int64_t held = bursar_budget_held();
+  __atomic_store_n(&room, limit - held, __ATOMIC_RELAXED);
+  if (held <= limit - more) {
+    (void)__atomic_sub_fetch(&room, more, __ATOMIC_RELAXED);
+    return false;
+  }
+  *out = (struct bursar_budget_refusal){outermost(slot), BURSAR_BUDGET_PROCESS, limit, held};
+  if (held > limit + slack - more)
+    return true;
+  return more > BURSAR_BUDGET_SMALL && (!bursar_rest_open() || (out->slot && out->slot == marked()));
+}
+
+/* --- entries ------------------------------------------------------------------------------------------------------------- */
+
+static bool have_budgets(void) {
+  return budgets || (budgets = bursar_prim_reserve(BURSAR_SCOPE_SLOTS * sizeof *budgets, true));
+}
+
+bool bursar_budget_begin(uint32_t slot, int64_t hard, int64_t soft, const struct bursar_limits *named) {
+  if (!have_budgets())
+    return false;
+  budgets[slot] = (struct bursar_budget){.serial = entry(slot)->serial, .hard = hard, .soft = soft, .named = named};
+  (void)__atomic_add_fetch(&bursar_budget_open, 1, __ATOMIC_RELAXED);
+  if (named && named->now[BURSAR_LIMIT_SUM])
+    join(named, slot);
   return true;
 }
 
@@ -38,7 +243,7 @@ struct bursar_budget bursar_budget_end(uint32_t slot) {
     return none;
   none = *found;
   found->serial = 0;
-  bursar_budget_open--;
+  (void)__atomic_sub_fetch(&bursar_budget_open, 1, __ATOMIC_RELAXED);
   return none;
 }
 
@@ -46,48 +251,65 @@ void bursar_budget_forget(void) {
   if (budgets)
     bursar_prim_discard(budgets, BURSAR_SCOPE_SLOTS * sizeof *budgets);
   bursar_budget_open = 0;
+  for (uint32_t i = 0; i < BURSAR_LIMITS_NAMES; i++) {
+    if (by_name[i].list)
+      bursar_pool_give(by_name[i].list, by_name[i].room * sizeof *by_name[i].list);
+    by_name[i] = (struct members){0};
+  }
 }
 
-static bool is_around(uint32_t outer, uint32_t slot) {
-  while (slot && slot != outer)
+static bool is_of_name(uint32_t slot, uint32_t name) {
+  while (slot && entry(slot)->name != name)
     slot = entry(slot)->parent;
   return slot != 0;
 }
 
-uint32_t bursar_budget_over(uint32_t slot, int64_t bytes, int64_t instead, uint32_t of) {
-  for (; slot; slot = entry(slot)->parent) {
-    struct bursar_budget *found = budget(slot);
-    if (!found || !found->hard)
-      continue;
-    int64_t held = live(slot), limit = found->hard - reserve(found->hard), more = bytes;
-    if (of && is_around(slot, of))
-      more -= instead;
-    found->in_reserve = found->in_reserve && held >= limit;
-    if (more > 0 && held > (found->in_reserve && more <= BURSAR_BUDGET_SMALL ? found->hard : limit) - more)
-      return slot;
+bool bursar_budget_over(uint32_t slot, int64_t bytes, int64_t instead, uint32_t of, bool gil,
+                        struct bursar_budget_refusal *out) {
+  for (uint32_t at = slot; at; at = entry(at)->parent) {
+    struct bursar_budget *found = budget(at);
+    int64_t hard = found ? hard_of(found) : 0;
+    *out = (struct bursar_budget_refusal){at, BURSAR_BUDGET_ENTRY, hard, live(at)};
+    if (hard && breaks(out->held, bytes - (of && is_around(at, of) ? instead : 0), hard, &found->in_reserve))
+      return true;
+    out->whose = BURSAR_BUDGET_NAME;
+    if (found && named(found, BURSAR_LIMIT_SUM) && !entry(at)->inner &&
+        sum_breaks(found, bytes - (of && is_of_name(of, entry(at)->name) ? instead : 0), gil, out))
+      return true;
   }
-  return 0;
+  return process_breaks(slot, bytes - instead, out);
 }
 
-uint32_t bursar_budget_far_over(uint32_t slot) {
+bool bursar_budget_far_over(uint32_t slot, struct bursar_budget_refusal *out) {
   bursar_budget_room = BURSAR_BUDGET_ROOM;
-  for (; slot; slot = entry(slot)->parent) {
-    const struct bursar_budget *found = budget(slot);
-    if (found && found->hard && live(slot) > found->hard + BURSAR_BUDGET_OVER)
-      return slot;
+  for (uint32_t at = slot; at; at = entry(at)->parent) {
+    const struct bursar_budget *found = budget(at);
+    int64_t hard = found ? hard_of(found) : 0, all = found ? named(found, BURSAR_LIMIT_SUM) : 0;
+    *out = (struct bursar_budget_refusal){at, BURSAR_BUDGET_ENTRY, hard, live(at)};
+    if (hard && out->held > hard + BURSAR_BUDGET_OVER)
+      return true;
+    if (all && !entry(at)->inner) {
+      *out = (struct bursar_budget_refusal){at, BURSAR_BUDGET_NAME, all, bursar_budget_sum(found->named)};
+      if (out->held > all + BURSAR_BUDGET_OVER)
+        return true;
+    }
   }
-  return 0;
+  int64_t limit = bursar_limits_process();
+  if (!limit || !slot || __atomic_sub_fetch(&room, BURSAR_BUDGET_ROOM, __ATOMIC_RELAXED) > 0)
+    return false;
+  *out = (struct bursar_budget_refusal){outermost(slot), BURSAR_BUDGET_PROCESS, limit, bursar_budget_held()};
+  return out->held > limit + limit / BURSAR_BUDGET_SLACK + BURSAR_BUDGET_OVER && out->slot == marked();
 }
 
 uint32_t bursar_budget_soft(uint32_t slot, int64_t more) {
   for (; slot; slot = entry(slot)->parent) {
     struct bursar_budget *found = budget(slot);
-    if (!found || !found->soft)
+    int64_t soft = found ? soft_of(found) : 0, held = live(slot) + more;
+    if (!soft)
       continue;
-    int64_t held = live(slot) + more;
-    if (held < found->soft - found->soft / 16)
+    if (held < soft - soft / 16)
       found->told = false;
-    if (held <= found->soft || found->told)
+    if (held <= soft || found->told)
       continue;
     found->told = true;
     return slot;
@@ -95,14 +317,23 @@ uint32_t bursar_budget_soft(uint32_t slot, int64_t more) {
   return 0;
 }
 
-void bursar_budget_refused(uint32_t slot, int64_t asked, uintptr_t code, intptr_t unit) {
-  struct bursar_budget *found = budget(slot);
+void bursar_budget_refused(const struct bursar_budget_refusal *refusal, int64_t asked, uintptr_t code, intptr_t unit) {
+  struct bursar_budget *found = budget(refusal->slot);
+  if (!found && refusal->slot && have_budgets()) { /* the process's limit binds who has none */
+    found = &budgets[refusal->slot];
+    *found = (struct bursar_budget){.serial = entry(refusal->slot)->serial};
+    (void)__atomic_add_fetch(&bursar_budget_open, 1, __ATOMIC_RELAXED);
+  }
   if (!found)
     return;
   found->refused++;
   found->asked = asked;
-  found->held = live(slot);
+  found->held = refusal->held;
+  found->limit = refusal->limit;
+  found->whose = refusal->whose;
   found->code = code;
   found->unit = unit;
-  found->in_reserve = true;
+  found->in_reserve = found->in_reserve || refusal->whose == BURSAR_BUDGET_ENTRY;
+  if (refusal->whose == BURSAR_BUDGET_NAME)
+    members_of(found->named)->in_reserve = true;
 }

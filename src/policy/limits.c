@@ -1,9 +1,13 @@
 #include "policy/limits.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/size.h"
 #include "prim/prim.h"
+#include "prim/smaps.h"
 
 uint32_t bursar_limits_changes;
 
@@ -81,3 +85,29 @@ int bursar_limits_change_process(int64_t limit) {
 }
 
 int64_t bursar_limits_process(void) { return __atomic_load_n(&process, __ATOMIC_RELAXED); }
+
+/* ---- as text ---- */
+
+static uint64_t most_there_is(void) {
+  struct bursar_smaps_cgroup group;
+  uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+  bursar_smaps_cgroup(0, &group);
+  return group.limit < machine ? group.limit : machine; /* one that is not known is the greatest number */
+}
+
+int bursar_limits_parse(const char *text, int64_t *out) {
+  char *end;
+  uint64_t bytes;
+  size_t length = strlen(text);
+  if (length && text[length - 1] == '%') {
+    unsigned long percent = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '%' || end[1] || percent < 1 || percent > 100)
+      return -EINVAL;
+    *out = (int64_t)(most_there_is() / 100 * percent);
+    return 0;
+  }
+  if (bursar_size_parse(text, &bytes) != 0 || !bytes || bytes > INT64_MAX)
+    return -EINVAL;
+  *out = (int64_t)bytes;
+  return 0;
+}

@@ -45,4 +45,8 @@ int bursar_limits_set_process(int64_t limit) __attribute__((warn_unused_result))
 int bursar_limits_change_process(int64_t limit) __attribute__((warn_unused_result));
 int64_t bursar_limits_process(void);
 
+/* A limit as people write it: a size, or a share of what the process may have: "80%" of its control group's limit, or of the
+ * machine's memory where that has none.  0, or -EINVAL: neither.  Class N. */
+int bursar_limits_parse(const char *text, int64_t *out) __attribute__((warn_unused_result));
+
 #endif
