@@ -5,6 +5,7 @@
 #include "account/account.h"
 #include "policy/budget.h"
 #include "policy/limits.h"
+#include "prim/smaps.h"
 #include "refusing.h"
 #include "sizes.h"
 
@@ -84,6 +85,9 @@ static PyObject *budget_held(PyObject *module, PyObject *args) {
   const struct bursar_limits *found = name ? bursar_limits_find(name, (size_t)bytes) : NULL;
   if (!bursar_account.active || (name && !found))
     Py_RETURN_NONE;
+  uint64_t resident;
+  if (!name && bursar_smaps_resident(0, &resident) == 0)
+    bursar_budget_seen(resident);
   return PyLong_FromLongLong(name ? bursar_budget_sum(found) : bursar_budget_held());
 }
 

@@ -555,6 +555,8 @@ static PyMethodDef functions[] = {
     {"_plant_refusal", bursar_plant_refusal, METH_O, "For tests: which block is refused."},
     {"soft_bell", bursar_soft_bell, METH_NOARGS, "A descriptor that is readable once a soft limit was passed."},
     {"soft_told", bursar_soft_told, METH_NOARGS, "The next scope whose soft limit was passed, or None."},
+    {"scope_history", bursar_scope_history, METH_O,
+     "Calls of a name that have ended, the peak that 95 % of them did not pass, mean seconds; None: no books."},
     {"tell", bursar_scope_tell, METH_VARARGS,
      "Notes an event of a scope, or of the process (None). False where there are no books."},
     {"mark", bursar_mark, METH_NOARGS, "Begins to watch for the greatest live bytes."},

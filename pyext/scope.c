@@ -517,6 +517,18 @@ PyObject *bursar_scope_tell(PyObject *module, PyObject *args) {
   Py_RETURN_TRUE;
 }
 
+PyObject *bursar_scope_history(PyObject *module, PyObject *name) {
+  uint32_t index = 0;
+  if (!PyUnicode_Check(name))
+    return PyErr_Format(PyExc_TypeError, "a scope's name is a string");
+  if (!bursar_account.active || PyInterpreterState_Get() != PyInterpreterState_Main())
+    Py_RETURN_NONE;
+  if (index_of(name, &index) != 0)
+    return NULL;
+  struct bursar_scope_history of = bursar_scopes_history(index);
+  return Py_BuildValue("KKd", of.calls, of.peak, of.calls ? (double)of.time_ns / 1e9 / (double)of.calls : 0.0);
+}
+
 /* What its blocks hold after its end is known while its slot is its own. */
 static struct bursar_scope_facts facts_of(const Scope *self) {
   if (counts(self))

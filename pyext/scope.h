@@ -38,6 +38,8 @@ void bursar_scope_end(uint64_t handle);
 
 /* Python's tell(). */
 PyObject *bursar_scope_tell(PyObject *module, PyObject *args);
+/* Python's scope_history(). */
+PyObject *bursar_scope_history(PyObject *module, PyObject *name);
 /* Adds the type.  0, or -1 with an exception. */
 int bursar_scope_add_type(PyObject *module);
 /* At the start of books. */

@@ -27,6 +27,9 @@ Nothing is loaded before it is asked for: a program under `bursar run` imports t
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._balance import Balance as Balance
+    from ._admit import Admission as Admission
+    from ._admit import NoRoom as NoRoom
+    from ._admit import admit as admit
     from ._balance import balance as balance
     from ._books import start as start
     from ._books import stop as stop
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Admission",
     "Balance",
     "BudgetExceeded",
     "CannotUnload",
@@ -97,6 +101,7 @@ __all__ = [
     "LeftOpenError",
     "LeftOpenWarning",
     "Model",
+    "NoRoom",
     "Reclaimed",
     "Refused",
     "Residue",
@@ -109,6 +114,7 @@ __all__ = [
     "Undecided",
     "Verdict",
     "__version__",
+    "admit",
     "assert_no_leak",
     "assert_no_residue",
     "balance",
@@ -149,6 +155,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Admission": "_admit",
     "Balance": "_balance",
     "CannotUnload": "_unload",
     "Converted": "_convert",
@@ -158,6 +165,7 @@ _HOME = {
     "LeftOpenWarning": "_open",
     "IsolatedError": "_isolated",
     "Model": "_model",
+    "NoRoom": "_admit",
     "Reclaimed": "_reclaim",
     "Refused": "_describe",
     "Residue": "_residue",
@@ -170,6 +178,7 @@ _HOME = {
     "Stream": "_stream",
     "Undecided": "_verdict",
     "Verdict": "_verdict",
+    "admit": "_admit",
     "assert_no_leak": "_verdict",
     "assert_no_residue": "_residue",
     "balance": "_balance",

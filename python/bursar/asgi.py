@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from . import _bursar
+from ._admit import REFUSAL, NoRoom, admitted, gate, refusal_headers, shed, seconds_of
 from ._scopes import entered
 
 __all__ = ["ScopeMiddleware"]
@@ -35,6 +36,8 @@ class ScopeMiddleware:
     events: also note when each request began and ended.
     left_open: what is done about resources that a request leaves open, as bursar.scope() has it.
     hard, soft, on_soft: the budget of each request, likewise.
+    admit: seconds that a request waits where there is no room for it (bursar.admit()); then it is answered with 503 and
+        Retry-After, and a websocket is closed with 1013.  0: at once.  None: every request is let in.
 
     A name never holds a path: what matches no route is ``GET (no route)``, and what matches an application that is
     mounted and has no routes of its own is ``GET /static/*``.  The template is looked up before the request is
@@ -54,20 +57,35 @@ class ScopeMiddleware:
         hard: int | str | None = None,
         soft: int | str | None = None,
         on_soft: Callable[[_bursar.Scope], object] | None = None,
+        admit: float | None = None,
     ) -> None:
         self.app = app
         self._route = route
         self._options: dict[str, Any] = {"events": events, "left_open": left_open}
         self._options |= {"hard": hard, "soft": soft, "on_soft": on_soft}
         _bursar.Scope("budget", **self._options)  # what is wrong with it is told now
+        self._admits, self._wait = admit is not None, seconds_of(admit, "admit")
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         kind = scope.get("type")
         if kind not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        with entered(_bursar.Scope(self._name(scope, kind), **self._options)):
-            await self.app(scope, receive, send)
+        entry = _bursar.Scope(self._name(scope, kind), **self._options)
+        if not self._admits:
+            with entered(entry):
+                await self.app(scope, receive, send)
+            return
+        no = await admitted(entry, None, self._wait)
+        if no is not None:
+            shed(no)
+            await _turn_away(no, kind, send)
+            return
+        try:
+            with entered(entry):
+                await self.app(scope, receive, send)
+        finally:
+            gate.give(entry)
 
     def _name(self, scope: _Scope, kind: str) -> str:
         method = scope.get("method", "") if kind == "http" else "WEBSOCKET"
@@ -78,6 +96,15 @@ class ScopeMiddleware:
         except Exception:  # a request is never refused for the sake of its name
             template = None
         return f"{method} {template if isinstance(template, str) and template else NO_ROUTE}"
+
+
+async def _turn_away(no: NoRoom, kind: str, send: _Send) -> None:
+    if kind == "websocket":
+        await send({"type": "websocket.close", "code": 1013, "reason": "no memory for one more"})
+        return
+    headers = [(name.encode(), value.encode()) for name, value in refusal_headers(no)]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": REFUSAL})
 
 
 def _routes(app: object, scope: _Scope) -> Iterable[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import _bursar
+from ._admit import REFUSAL, admitted_here, gate, refusal_headers, seconds_of, shed
 from ._scopes import Steps
 from .asgi import METHODS
 
@@ -31,6 +32,8 @@ class ScopeMiddleware:
     events: also note when each request began and ended.
     left_open: what is done about resources that a request leaves open, as bursar.scope() has it.
     hard, soft, on_soft: the budget of each request, likewise.
+    admit: seconds that a request waits where there is no room for it (bursar.admit()); then it is answered with 503 and
+        Retry-After.  0: at once.  None: every request is let in.
 
     A name never holds a path: a request without a route is ``wsgi.(no route)``.  The scope lasts until the body is
     closed; while the server has a part of it in its hands, the server is not in the scope.  Exceptions pass unchanged,
@@ -47,15 +50,22 @@ class ScopeMiddleware:
         hard: int | str | None = None,
         soft: int | str | None = None,
         on_soft: Callable[[_bursar.Scope], object] | None = None,
+        admit: float | None = None,
     ) -> None:
         self.app = app
         self._route = route
         self._options: dict[str, Any] = {"events": events, "left_open": left_open}
         self._options |= {"hard": hard, "soft": soft, "on_soft": on_soft}
         _bursar.Scope("budget", **self._options)  # what is wrong with it is told now
+        self._admits, self._wait = admit is not None, seconds_of(admit, "admit")
 
     def __call__(self, environ: _Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         entry = _bursar.Scope(self._name(environ), **self._options)
+        no = admitted_here(entry, None, self._wait) if self._admits else None
+        if no is not None:
+            shed(no)
+            start_response("503 Service Unavailable", refusal_headers(no))
+            return [REFUSAL]
         with _Begun(entry) as begun:
             body = self.app(environ, start_response)
             wrapper = environ.get("wsgi.file_wrapper")
@@ -83,7 +93,11 @@ class _Begun:
         self._goes_on = False
 
     def __enter__(self) -> _Begun:
-        self._entry.__enter__()
+        try:
+            self._entry.__enter__()
+        except BaseException:
+            gate.give(self._entry)
+            raise
         return self
 
     def go_on(self, body: Iterable[bytes]) -> _Body:
@@ -92,7 +106,7 @@ class _Begun:
 
     def __exit__(self, *error: Any) -> None:
         if not self._goes_on:
-            self._entry.__exit__(*error)
+            _end(self._entry, *error)
 
 
 class _Body:
@@ -132,7 +146,14 @@ class _Body:
         finally:
             del self._body
             self._iterator = None
-            entry.__exit__(None, None, None)
+            _end(entry, None, None, None)
+
+
+def _end(entry: _bursar.Scope, *error: Any) -> None:
+    try:
+        entry.__exit__(*error)
+    finally:
+        gate.give(entry)
 
 
 def _template(app: Any, environ: _Environ) -> str | None:

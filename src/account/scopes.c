@@ -12,6 +12,7 @@
 #include "account/stacks.h"
 #include "account/verdict.h"
 #include "base/pool.h"
+#include "ledger/sketch.h"
 #include "prim/prim.h"
 
 static uint32_t vacant;     /* slots given up, chained by `parent` */
@@ -56,6 +57,14 @@ static uint32_t name_of(uint32_t text) {
     if (names()[i].name == text)
       return i;
   return 0;
+}
+
+struct bursar_scope_history bursar_scopes_history(uint32_t name) {
+  if (!working || !name || name >= counts()->scope_names || !names()[name].calls)
+    return (struct bursar_scope_history){0};
+  const struct bursar_scope_name *at = &names()[name];
+  uint64_t peak = bursar_sketch_quantile(at, 95);
+  return (struct bursar_scope_history){at->calls, peak == BURSAR_SKETCH_UNKNOWN ? at->peak_max : peak, at->time_ns};
 }
 
 /* Not before a scope is entered: most programs have none, and small disks are for their sites. */
