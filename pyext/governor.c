@@ -341,8 +341,10 @@ static PyObject *governor_ours(PyObject *module, PyObject *args) {
   Py_RETURN_NONE;
 }
 
+void bursar_governor_ask(void) { turn(&now.asked, true); }
+
 static PyObject *governor_ask(PyObject *module, PyObject *unused) {
-  turn(&now.asked, true);
+  bursar_governor_ask();
   Py_RETURN_NONE;
 }
 

@@ -7,6 +7,8 @@
 
 #include "compat.h"
 
+/* The next rest is to have a whole collection, and what that frees is given back: where there is a governor.  Any thread. */
+void bursar_governor_ask(void);
 /* Adds the functions.  0, or -1 with an exception. */
 int bursar_governor_add(PyObject *module);
 

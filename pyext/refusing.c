@@ -14,6 +14,7 @@
 #include "anywhere.h"
 #include "charging.h"
 #include "codes.h"
+#include "governor.h"
 #include "native/native.h"
 #include "native_books.h"
 #include "base/size.h"
@@ -89,6 +90,7 @@ static uint32_t place_text(PyCodeObject *code, bursar_position position, bool gi
 
 static void tell_soft(uint32_t slot) {
   PyObject *scope = bursar_scope_with(slot);
+  bursar_governor_ask();
   struct bursar_scope_facts facts = bursar_scopes_read(slot);
   bursar_scopes_tell(BURSAR_EVENT_SOFT, bursar_account.scopes[slot].name,
                      facts.live_bytes > 0 ? (uint64_t)facts.live_bytes : 0, 0);

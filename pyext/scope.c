@@ -310,6 +310,25 @@ static const struct bursar_limits *named(const Scope *self, uint32_t name) {
   return found;
 }
 
+/* Arrays are not among what the books know, and there are some: said once. */
+static int warn_of_arrays(void) {
+  static uint32_t turns;
+  static bool warned;
+  const struct bursar_header *header = (const struct bursar_header *)(void *)bursar_account.writer.head;
+  if (warned || header->domains & 1u << BURSAR_DOMAIN_NUMPY || turns++ % 256)
+    return 0;
+  PyObject *name = PyUnicode_FromString("numpy"), *numpy = name ? PyImport_GetModule(name) : NULL;
+  Py_XDECREF(name);
+  if (!numpy)
+    return PyErr_Occurred() ? -1 : 0;
+  Py_DECREF(numpy);
+  warned = true;
+  return PyErr_WarnEx(PyExc_RuntimeWarning,
+                      "budgets do not count NumPy's arrays: keep books of them too, by bursar.start(domains=\"all\") or "
+                      "bursar run --domains all",
+                      1);
+}
+
 static int begin_budget(Scope *self, const struct bursar_limits *named) {
   if (!self->slot && !self->hard && !self->soft)
     return 0;
@@ -324,7 +343,7 @@ static int begin_budget(Scope *self, const struct bursar_limits *named) {
     return -1;
   }
   bursar_refusing_expect();
-  return 0;
+  return warn_of_arrays();
 }
 
 static PyObject *scope_enter(Scope *self, PyObject *unused) {

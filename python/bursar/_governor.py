@@ -36,10 +36,10 @@ def _seconds(value: float, what: str) -> int:
 
 
 def _machine_limit() -> int:
-    """Of the control group, or all of the machine's memory."""
-    limit = _bursar.balance()["cgroup_limit_bytes"]
+    """The process's budget, the limit of its control group, or all of the machine's memory: the least of them."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(limit or whole, whole)
+    limits = (_bursar.limit_of(None, ""), _bursar.balance()["cgroup_limit_bytes"], whole)
+    return min(limit for limit in limits if limit)
 
 
 def _frozen_by_others() -> bool:
@@ -286,8 +286,8 @@ def governor(
     """Hold the collector back while a scope is open, and give memory back while none is; until stop().
 
     limit: bytes or a text such as "2 GiB".  Where resident memory comes within a sixteenth of it and there is something
-        to collect, memory wins: one full collection at once, and one event in the ledger.  None: the limit of the
-        control group, else the machine's memory.
+        to collect, memory wins: one full collection at once, and one event in the ledger.  None: the process's
+        budget, the limit of its control group or the machine's memory, whichever is least.
     pause: seconds that a younger collection may take; where one takes longer, the youngest generation is made smaller.
     idle: seconds without a scope that are a rest.  What takes long (a full collection, a trim) waits for a rest of four
         times as long as it will take.

@@ -388,3 +388,41 @@ def test_requests(on: str, program: Program) -> None:
         "    except ValueError as error: assert 'no size' in str(error)\n"
         "    else: raise SystemExit(1)\n"
     )
+
+
+def test_arrays_that_are_not_counted_are_told(on: str, program: Program) -> None:
+    pytest.importorskip("numpy")
+    done = program(
+        on + "import warnings\n"
+        "warnings.simplefilter('always')\n"
+        "def work(): pass\n"
+        "with warnings.catch_warnings(record=True) as before: exceeded('load', work, hard='20 MiB')\n"
+        "import numpy\n"
+        "with warnings.catch_warnings(record=True) as after:\n"
+        "    for _ in range(1000): exceeded('load', work, hard='20 MiB')\n"
+        "bursar.stop()\n"
+        "bursar.start(domains='python,numpy')\n"
+        "with warnings.catch_warnings(record=True) as counted: exceeded('load', work, hard='20 MiB')\n"
+        "print(json.dumps([len(before), [str(w.message) for w in after], len(counted)]))\n"
+    )
+    before, after, counted = printed(done)
+    assert before == counted == 0
+    assert len(after) == 1 and after[0].startswith("budgets do not count NumPy's arrays: ")
+
+
+def test_soft_wakes_the_governor(on: str, program: Program) -> None:
+    """It collects everything at the next rest, though nothing else would have it do so."""
+    program(
+        on + "import weakref\n"
+        "class Node: pass\n"
+        "governor = bursar.governor(idle=0.5)  # without being asked it collects after twenty times that\n"
+        "def work():\n"
+        "    node = Node(); node.me = node; nodes.append(weakref.ref(node))\n"
+        "    kept = bytearray(12 * MIB)\n"
+        "nodes = []\n"
+        "before = governor.full_collections\n"
+        "exceeded('load', work, soft='10 MiB')\n"
+        "end = time.monotonic() + 8\n"
+        "while governor.full_collections == before and time.monotonic() < end: time.sleep(0.005)\n"
+        "assert governor.full_collections > before and nodes[0]() is None\n"
+    )
