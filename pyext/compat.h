@@ -408,7 +408,7 @@ static inline bool bursar_thread_interrupt(PyThreadState *thread, PyObject *exce
   thread->async_exc = Py_NewRef(exception);
   #if PY_VERSION_HEX < 0x030d0000
   thread->interp->ceval.pending.async_exc = 1;
-  __atomic_store_n(&thread->interp->ceval.eval_breaker._value, 1, __ATOMIC_RELAXED);
+  _Py_atomic_store_relaxed(&thread->interp->ceval.eval_breaker, 1);
   #else
   __atomic_fetch_or(&thread->eval_breaker, (uintptr_t)1 << 3, __ATOMIC_SEQ_CST); /* _PY_ASYNC_EXCEPTION_BIT */
   #endif

@@ -22,7 +22,8 @@ static int kind_of(const char *word) {
 static PyObject *refuse(int result, const char *name) {
   const char *whose = name ? name : "the process";
   if (result == -EPERM)
-    return PyErr_Format(PyExc_PermissionError, "the limit of %s was set at the start: it can only be made tighter", whose);
+    return PyErr_Format(PyExc_PermissionError, "the limit of %s was set at the start: it can only be made tighter",
+                        whose);
   if (result == -ENAMETOOLONG)
     return PyErr_Format(PyExc_ValueError, "a name with limits has at most %u bytes", BURSAR_LIMITS_NAME_MAX);
   if (result == -ENOSPC)

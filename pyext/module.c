@@ -19,12 +19,12 @@
 #include "frames.h"
 #include "freeze.h"
 #include "governor.h"
-#include "limit_table.h"
 #include "hideouts.h"
 #include "hooks.h"
 #include "ledger/boot.h"
 #include "ledger/domains.h"
 #include "ledger/place.h"
+#include "limit_table.h"
 #include "modes.h"
 #include "native_books.h"
 #include "no_core.h"
@@ -573,11 +573,10 @@ static PyMethodDef functions[] = {
 };
 
 static int fill(PyObject *module) {
-  static int (*const parts[])(PyObject *) = {bursar_scope_add_type, bursar_hideouts_add, bursar_residue_add,
-                                             bursar_freeze_add,     bursar_vault_add,    bursar_container_add,
-                                             bursar_converting_add, bursar_open_add,     bursar_governor_add,
-                                             bursar_verdicts_add,   bursar_uses_add,     bursar_shared_add,
-                                             bursar_limit_table_add};
+  static int (*const parts[])(PyObject *) = {
+      bursar_scope_add_type, bursar_hideouts_add,   bursar_residue_add,    bursar_freeze_add,   bursar_vault_add,
+      bursar_container_add,  bursar_converting_add, bursar_open_add,       bursar_governor_add, bursar_verdicts_add,
+      bursar_uses_add,       bursar_shared_add,     bursar_limit_table_add};
   bursar_api_publish();
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
     if (parts[i](module) != 0)

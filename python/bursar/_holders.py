@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import inspect
@@ -99,6 +100,8 @@ def describe(one: Any, owner: object, ours: set[int], secrets: Iterable[int] = (
         if instance is not None:
             return describe_attribute(instance, owner, ours, secrets, depth)
         text = f"dict, {place}"
+    elif kind is list and _is_atexits(one, owner):
+        return "atexit's functions"
     elif kind in (list, tuple):
         text = kind.__name__
         for index, value in enumerate(one):
@@ -110,6 +113,23 @@ def describe(one: Any, owner: object, ours: set[int], secrets: Iterable[int] = (
     if depth < _DEPTH and kind in (dict, list, tuple, set, frozenset):
         text += _further(one, ours, secrets, depth)
     return text
+
+
+def _is_atexits(one: list[Any], entry: object) -> bool:
+    """Whether a list is the one that atexit keeps, from 3.14 on: what it was just given is in there."""
+    if sys.version_info >= (3, 14) and type(entry) is tuple and len(entry) == 3 and type(entry[1]) is tuple:
+        _give_atexit_a_function()
+        return any(type(each) is tuple and each and each[0] is _nothing for each in one)
+    return False
+
+
+@functools.cache
+def _give_atexit_a_function() -> None:
+    atexit.register(_nothing)
+
+
+def _nothing() -> None:
+    """What the list of atexit is known by."""
 
 
 def describe_attribute(one: Any, owner: object, ours: set[int], secrets: Iterable[int], depth: int) -> str:

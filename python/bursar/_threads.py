@@ -1,4 +1,4 @@
-"""The end of a thread of ours, for whoever is about to fork (3.12 and on warn where the kernel counts more than one)."""
+"""The end of a thread of ours, for whoever is about to fork (3.12 and on warn where the kernel counts several)."""
 
 import os
 import time

@@ -549,8 +549,9 @@ static void write_sites(struct bursar_leaks *series, struct held *held, uint32_t
       site.calls++;
       site.oldest_ns = ended_ns < site.oldest_ns ? ended_ns : site.oldest_ns;
     }
-    uint32_t at = have < BURSAR_LEAKS_SITES ? have++ : have;
-    if (at == BURSAR_LEAKS_SITES && comes_before(&series->site[--at], &site, many))
+    bool full = have == BURSAR_LEAKS_SITES;
+    uint32_t at = full ? have - 1 : have++;
+    if (full && comes_before(&series->site[at], &site, many))
       continue;
     for (; at > 0 && comes_before(&site, &series->site[at - 1], many); at--) {
       series->site[at] = series->site[at - 1];

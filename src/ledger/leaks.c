@@ -234,8 +234,10 @@ void bursar_leaks_judge(const struct bursar_leaks_point *points, uint32_t count,
     return;
   double half = (double)points[count - 1].calls / 2, at = STARTS;
   uint32_t start = 0;
-  for (; at * 1.189207115002721 <= half; at *= 1.189207115002721) /* 2^(1/4) */
+  while (at * 1.189207115002721 <= half) { /* 2^(1/4) */
+    at *= 1.189207115002721;
     start++;
+  }
   struct stretch s = {
       .points = points, .first = first_from(points, count, at), .last = count - 1, .step = 1, .what = what};
   if (s.first + 2 > s.last)

@@ -31,7 +31,8 @@ static int find_or_add(const char *name, size_t bytes, struct bursar_limits **ou
     return -ENAMETOOLONG;
   if ((*out = find(name, bytes)))
     return 0;
-  if (used == BURSAR_LIMITS_NAMES || (!table && !(table = bursar_prim_reserve(BURSAR_LIMITS_NAMES * sizeof *table, true))))
+  if (used == BURSAR_LIMITS_NAMES ||
+      (!table && !(table = bursar_prim_reserve(BURSAR_LIMITS_NAMES * sizeof *table, true))))
     return -ENOSPC;
   *out = &table[used];
   memcpy((*out)->name, name, bytes);

@@ -32,7 +32,8 @@ struct bursar_limits {
 extern uint32_t bursar_limits_changes;
 
 /* At the start.  0, -ENAMETOOLONG, -ENOSPC: too many names, -EINVAL: negative. */
-int bursar_limits_set(const char *name, size_t bytes, enum bursar_limit kind, int64_t limit) __attribute__((warn_unused_result));
+int bursar_limits_set(const char *name, size_t bytes, enum bursar_limit kind, int64_t limit)
+    __attribute__((warn_unused_result));
 /* Of a running program.  -EPERM too: above what was set at the start. */
 int bursar_limits_change(const char *name, size_t bytes, enum bursar_limit kind, int64_t limit)
     __attribute__((warn_unused_result));

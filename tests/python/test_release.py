@@ -1,5 +1,7 @@
 """release(): who else holds an object, and how many bytes come back once nobody does."""
 
+import sys
+
 import pytest
 from programs import Program, program
 
@@ -75,10 +77,36 @@ def test_each_kind_of_holder_is_named_and_counts(program: Program, what: str) ->
 
 def test_what_c_alone_holds_is_counted(program: Program) -> None:
     done = program(
-        HEAD + "import atexit\ndef f(): pass\nreleased = bursar.release(f)\natexit.register(f)\ndel f\n"
+        HEAD + "import ctypes\ndef f(): pass\nreleased = bursar.release(f)\n"
+        "ctypes.pythonapi.Py_IncRef(ctypes.py_object(f))\ndel f\n"
         "print(*released.holders)\nprint(released.gone)\n"
     )
     assert done.stdout == "1 reference that Python cannot see: C code's, such as atexit's or an extension's\nFalse\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="atexit keeps functions where Python cannot see them")
+def test_what_atexit_holds_is_its(program: Program) -> None:
+    done = program(
+        HEAD
+        + """
+import atexit
+def f(*given, **named): pass
+data = [1]
+lists = [(f, (), None)]  # looks like atexit's
+released, argument = bursar.release(f), bursar.release(data)
+atexit.register(f, data)
+del f, data
+print(*sorted(released.holders), sep="; ")
+print(*argument.holders, sep="; ")
+atexit._clear()
+print(*released.holders, argument.gone)
+"""
+    )
+    assert done.stdout.splitlines() == [
+        "tuple[0] in atexit's functions; tuple[0] in list[0] in dict of module __main__, key 'lists'",
+        "tuple[0] in tuple[1] in atexit's functions",
+        "tuple[0] in list[0] in dict of module __main__, key 'lists' True",
+    ]
 
 
 def test_a_cycle_is_shown_and_ended_when_asked(program: Program) -> None:
