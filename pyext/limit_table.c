@@ -95,8 +95,10 @@ static PyObject *budget_held(PyObject *module, PyObject *args) {
 static PyMethodDef functions[] = {
     {"limit_set", limit_set, METH_VARARGS, "(name or None: the process, kind, bytes, live)"},
     {"limit_of", limit_of, METH_VARARGS, "(name or None, kind): bytes; 0: none"},
-    {"limit_read", limit_read, METH_VARARGS, "Bytes, of a size or a share such as 80%; the argument's name is for errors."},
-    {"budget_held", budget_held, METH_VARARGS, "Bytes held by the entries of a name that has limits, or (None) by the process."},
+    {"limit_read", limit_read, METH_VARARGS,
+     "Bytes, of a size or a share such as 80%; the argument's name is for errors."},
+    {"budget_held", budget_held, METH_VARARGS,
+     "Bytes held by the entries of a name that has limits, or (None) by the process."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -324,7 +324,8 @@ static int warn_of_arrays(void) {
   Py_DECREF(numpy);
   warned = true;
   return PyErr_WarnEx(PyExc_RuntimeWarning,
-                      "budgets do not count NumPy's arrays: keep books of them too, by bursar.start(domains=\"all\") or "
+                      "budgets do not count NumPy's arrays: keep books of them too, by bursar.start(domains=\"all\") "
+                      "or "
                       "bursar run --domains all",
                       1);
 }

@@ -26,10 +26,10 @@ Nothing is loaded before it is asked for: a program under `bursar run` imports t
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._balance import Balance as Balance
     from ._admit import Admission as Admission
     from ._admit import NoRoom as NoRoom
     from ._admit import admit as admit
+    from ._balance import Balance as Balance
     from ._balance import balance as balance
     from ._books import start as start
     from ._books import stop as stop

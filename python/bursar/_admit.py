@@ -153,9 +153,8 @@ def seconds_of(wait: float | None, argument: str) -> float:
 class Admission:
     """What admit() answers: true where the request is let in.
 
-    As a context manager it is an entry of the scope, which it returns: ``with bursar.admit("predict") as s: ...``; where
-    the request was not let in, that raises NoRoom instead.  Its room is kept for it until the block ends, or until
-    release().
+    As a context manager it is an entry of the scope, which it returns: ``with bursar.admit("predict") as s: ...``; it
+    raises NoRoom where the request was not let in.  Its room is kept for it until the block ends, or until release().
 
     no_room: the NoRoom that says why, or None.
     """
@@ -198,13 +197,13 @@ def admit(
     """Ask whether there is room for one more entry of the scope, within what the process and its name may hold.
 
     name: of the scope.
-    estimate: bytes that it will take, or a size as "300 MiB".  None: what 95 % of its calls so far did not pass at their
-        peak; one that is the first, or that would be alone, is let in.
+    estimate: bytes that it will take, or a size as "300 MiB".  None: what 95 % of its calls so far did not pass at
+        their peak; one that is the first, or that would be alone, is let in.
     wait: seconds to wait for room, at the most; 0: the answer is given at once.  Who waits longest is let in first.
     hard: the budget of the entry, as bursar.scope() has it.
 
-    There is room where the estimate is less than the limit (`bursar run --budget`, start(budget=), a policy's) less what
-    is held, less what those that were let in before will still take.  Without a limit, or without books, there always
+    There is room where the estimate is less than the limit (`bursar run --budget`, start(budget=), a policy's) less
+    what is held, less what those that were let in before will still take.  Without a limit, or without books, there always
     is.  A request that is turned away is an event, `shed`.  Any thread; tasks of asyncio are not to wait in it: the
     middleware of bursar.asgi does that for them.
 

@@ -125,8 +125,8 @@ def start(
     cap: the greatest size of the ledger in bytes, from 4 MiB to 4 GiB; 0: 64 MiB.
     temporary_within: a block freed before its thread's next that many allocations, 1 to 1024, counts as temporary.
     follow_fork: forked children keep books of their own, in OUTPUT.PID.
-    domains: whose blocks, separated by commas; None: python, or with a budget all.  python (its three allocator domains), numpy (the data of arrays), malloc
-        (with calloc, realloc and their kin), mmap; native is the last two, all is all.  Native ones are heard where
+    domains: whose blocks, separated by commas; None: python, or with a budget all.  They are python (its three
+        allocator domains), numpy (the data of arrays), malloc (with calloc, realloc and their kin), mmap; native is the last two, all is all.  Native ones are heard where
         modules call them by name, in those that are loaded and those that will be; what a program copied into a
         variable of its own before is not seen.
     native: stacks have the C and C++ frames between Python's, on x86-64 with glibc 2.35 or later; elsewhere one line on

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from . import _bursar
-from ._admit import REFUSAL, NoRoom, admitted, gate, refusal_headers, shed, seconds_of
+from ._admit import REFUSAL, NoRoom, admitted, gate, refusal_headers, seconds_of, shed
 from ._scopes import entered
 
 __all__ = ["ScopeMiddleware"]

@@ -35,7 +35,7 @@ struct wish {
   const char *domains_text;
   const char *tune;
   const char *budget_text;
-  int64_t budget; /* 0: none */
+  int64_t budget;               /* 0: none */
   char tuned[BURSAR_TUNE_ROOM]; /* what that put into the environment */
   uint32_t domains;
   bool force;
@@ -67,7 +67,8 @@ static int check_settings(struct wish *wish) {
     return bursar_cli_unknown("run", "mode", wish->mode, bursar_domains_modes);
   if (wish->budget_text && bursar_limits_parse(wish->budget_text, &wish->budget) != 0)
     return bursar_cli_complain(2,
-                               "run: --budget takes a size such as 2GiB, or a share such as 80%% of what its control group "
+                               "run: --budget takes a size such as 2GiB, or a share such as 80%% of what its control "
+                               "group "
                                "may have, not %s",
                                wish->budget_text);
   if (wish->budget && !wish->domains_text)

@@ -8,7 +8,7 @@
 #include "policy/rest.h"
 #include "prim/prim.h"
 
-#define FEW 32u           /* entries of a name that are gone through whenever one asks */
+#define FEW 32u            /* entries of a name that are gone through whenever one asks */
 #define MARKED_NS 10000000 /* for so long an entry stays marked */
 
 uint32_t bursar_budget_open;
@@ -67,7 +67,7 @@ static struct members {
   uint32_t count, room;
   uint32_t generation; /* of slots */
   bool in_reserve;
-  int64_t held; /* when they were gone through last */
+  int64_t held;       /* when they were gone through last */
   uint64_t allocated; /* by the process until then */
 } by_name[BURSAR_LIMITS_NAMES];
 

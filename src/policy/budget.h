@@ -43,7 +43,7 @@ struct bursar_budget {
   uint64_t refused;
   int64_t asked, held, limit; /* when it was refused last */
   enum bursar_budget_whose whose;
-  uintptr_t code;      /* the caller's note of where that was */
+  uintptr_t code; /* the caller's note of where that was */
   intptr_t unit;
   bool in_reserve; /* a block was refused, and it has not fallen below since */
   bool told;       /* of soft, likewise */

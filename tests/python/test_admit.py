@@ -161,7 +161,11 @@ TAKEN = """
 for name in 40 * ["GET /x", "WEBSOCKET /x"]:
     with bursar.scope(name): bytearray(30 << 20)
 """
-WEB = "from bursar import _bursar\nMIB = 1 << 20\n_bursar.limit_set(None, '', _bursar.budget_held(None) + 50 * MIB, False)\n"
+WEB = """
+from bursar import _bursar
+MIB = 1 << 20
+_bursar.limit_set(None, '', _bursar.budget_held(None) + 50 * MIB, False)
+"""
 
 
 def test_asgi_answers_with_503(program: Program) -> None:
