@@ -126,9 +126,9 @@ def start(
     temporary_within: a block freed before its thread's next that many allocations, 1 to 1024, counts as temporary.
     follow_fork: forked children keep books of their own, in OUTPUT.PID.
     domains: whose blocks, separated by commas; None: python, or with a budget all.  They are python (its three
-        allocator domains), numpy (the data of arrays), malloc (with calloc, realloc and their kin), mmap; native is the last two, all is all.  Native ones are heard where
-        modules call them by name, in those that are loaded and those that will be; what a program copied into a
-        variable of its own before is not seen.
+        allocator domains), numpy (the data of arrays), malloc (with calloc, realloc and their kin), mmap; native is the
+        last two, all is all.  Native ones are heard where modules call them by name, in those that are loaded and those
+        that will be; what a program copied into a variable of its own before is not seen.
     native: stacks have the C and C++ frames between Python's, on x86-64 with glibc 2.35 or later; elsewhere one line on
         stderr says that they have not.  Names come when a report is made.
     wipe: from here on every block of memory is zeroed before it is freed, and where it moves: those of Python's
