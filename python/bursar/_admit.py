@@ -204,8 +204,8 @@ def admit(
 
     There is room where the estimate is less than the limit (`bursar run --budget`, start(budget=), a policy's) less
     what is held, less what those that were let in before will still take.  Without a limit, or without books, there
-    always is.  A request that is turned away is an event, `shed`.  Any thread; tasks of asyncio are not to wait in it: the
-    middleware of bursar.asgi does that for them.
+    always is.  A request that is turned away is an event, `shed`.  Any thread; tasks of asyncio are not to wait in it:
+    the middleware of bursar.asgi does that for them.
 
     ValueError, TypeError: an estimate or a time that makes no sense.
     """
