@@ -426,3 +426,59 @@ def test_soft_wakes_the_governor(on: str, program: Program) -> None:
         "while governor.full_collections == before and time.monotonic() < end: time.sleep(0.005)\n"
         "assert governor.full_collections > before and nodes[0]() is None\n"
     )
+
+
+def test_a_scope_within_itself(on: str, program: Program) -> None:
+    """Each entry has its own budget, which what is within counts in: the first that is too small refuses."""
+    done = program(
+        on + "@bursar.scope('deep', hard='20 MiB')\n"
+        "def deep(n):\n"
+        "    mine = bytearray(MIB // 10)\n"
+        "    return deep(n - 1) + 1 if n else 0\n"
+        "assert deep(150) == 150\n"
+        "try: deep(250)\n"
+        "except bursar.BudgetExceeded as error: told = error\n"
+        "assert deep(150) == 150\n"
+        "links = 0\n"
+        "cause = told\n"
+        "while cause.__cause__ is not None: cause, links = cause.__cause__, links + 1\n"
+        "print(json.dumps([told.scope, told.limit, links, type(cause).__name__]))\n"
+    )
+    assert printed(done) == ["deep", 20 * MIB, 1, "MemoryError"]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_fork_within_a_scope(follow: bool, program: Program, ledger: Path) -> None:
+    """A child that keeps books keeps new ones: the entry is its parent's, and is left there like any."""
+    program(
+        HEAD + f"bursar.start('exact', output={str(ledger)!r}, follow_fork={follow})\n"
+        "with bursar.scope('load', hard='20 MiB') as s:\n"
+        "    kept = bytearray(15 * MIB)\n"
+        "    pid = os.fork()\n"
+        "    if not pid: more = bytearray(30 * MIB)\n"
+        "    else: assert os.waitpid(pid, 0)[1] == 0\n"
+        "if not pid:\n"
+        f"    error, _ = exceeded('child', lambda: bytearray(30 * MIB), hard='20 MiB') if {follow} else (True, 0)\n"
+        "    os._exit(0 if error else 1)\n"
+        "assert 15 * MIB <= s.peak < 16 * MIB\n"
+        "error, _ = exceeded('load', lambda: bytearray(30 * MIB), hard='20 MiB')\n"
+        "assert error\n"
+    )
+
+
+def test_torch_with_threads_of_its_own(on: str, program: Program) -> None:
+    pytest.importorskip("torch")
+    program(
+        on.replace("output=", "domains='all', output=") + "import torch\n"
+        "torch.set_num_threads(4)\n"
+        "def work(n):\n"
+        "    x, w = torch.ones(n, n), torch.ones(n, n, requires_grad=True)\n"
+        "    (w @ x).relu().sum().backward()\n"
+        "    assert w.grad[0, 0] == n\n"
+        "work(500)\n"
+        "for turn in range(30):\n"
+        "    error, _ = exceeded('absurd', lambda: work(1500), hard='20 MiB')  # 9 MB each\n"
+        "    assert isinstance(error.__cause__, RuntimeError) and error.held <= 20 * MIB\n"
+        "    error, _ = exceeded('honest', lambda: work(500), hard='100 MiB')\n"
+        "    assert error is None\n"
+    )
