@@ -96,6 +96,24 @@ def test_small_blocks_alone(on: str, program: Program) -> None:
     assert asked == 0 and 6 * MIB < peak < 6 * MIB + (64 << 10)
 
 
+def test_pymallocs_own_tables_are_not_refused(on: str, program: Program, facts: Facts, ledger: Path) -> None:
+    """It asks RAW for a larger one at 16, 32, 64 arenas of 1 MiB.  Where it has none it takes each small block from malloc
+    for good: nobody would see that refusal, and nobody be the better for it."""
+    program(
+        on + "base = []\n"
+        "gc.disable()\n"
+        "def work():\n"
+        "    last = None\n"
+        "    while True: last = (last,)\n"
+        "for step in range(70):\n"  # the scope's own 3 MiB come to lie over each of these arenas in turn
+        "    base.append([(number,) for number in range((1 << 20) // 64)])\n"
+        "    error, scope = exceeded('load', work, hard='2 MiB')\n"
+        "    assert error and error.asked == 0 and scope.peak < 3 * MIB + (64 << 10), (step, error, scope.peak)\n"
+    )
+    events = [event for event in facts(ledger)["events"] if event["kind"] == "refused"]
+    assert len(events) == 70 and {event["bytes"] for event in events} == {0}
+
+
 def test_growth_counts_as_what_is_added(on: str, program: Program) -> None:
     program(
         on + "def work():\n"
