@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from programs import Program, printed, program
-from running import Facts
+from running import Facts, Run
 
 __all__ = ["program"]
 pytestmark = pytest.mark.core
@@ -406,3 +406,28 @@ def test_requests(on: str, program: Program) -> None:
         "    except ValueError as error: assert 'no size' in str(error)\n"
         "    else: raise SystemExit(1)\n"
     )
+
+
+@pytest.mark.parametrize("mode", ["exact", "sample", "count"])
+def test_children_that_are_followed(bursar: Run, mode: str, ledger: Path, tmp_path: Path) -> None:
+    """A worker that is forked has books, so it has budgets; grandchildren too."""
+    (tmp_path / "program.py").write_text(
+        HEAD + "def work(depth):\n"
+        "    error, _ = exceeded('absurd', lambda: bytearray(50 * MIB), hard='10 MiB')\n"
+        "    with bursar.scope('honest', hard='10 MiB') as s: kept = bytearray(5 * MIB)\n"
+        "    assert error and 0 <= s.live - 5 * MIB < 10_000, (depth, error, s.live)\n"
+        "def fork(depth):\n"
+        "    pid = os.fork()\n"
+        "    if pid: return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+        "    try:\n"
+        "        work(depth)\n"
+        "        os._exit(fork(depth + 1) if depth < 2 else 0)\n"
+        "    except BaseException:\n"
+        "        sys.excepthook(*sys.exc_info())\n"
+        "        os._exit(1)\n"
+        "work(0)\n"
+        "sys.exit(fork(1))\n"
+    )
+    done = bursar("run", "--follow-fork", "--mode", mode, "-o", ledger, "program.py")
+    assert done.returncode == 0, done.stderr
+    assert len(list(ledger.parent.glob(f"{ledger.name}.*"))) == 2
