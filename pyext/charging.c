@@ -3,7 +3,6 @@
 #include <malloc.h>
 
 #include "account/fold.h"
-#include "hooks.h"
 #include "modes.h"
 #include "scope.h"
 #include "tracing.h"
@@ -51,11 +50,16 @@ static uint32_t slot_here(bool gil) {
 
 /* --- blocks ------------------------------------------------------------------------------------------------------------- */
 
-/* Where not even an arena could be had, RAW's hook has charged it. */
+/* The block of malloc's that this thread charged last. */
+static __thread const void *mallocs __attribute__((tls_model("initial-exec")));
+
+/* Where pymalloc had no memory for a pool, an arena or the table of arenas, RAW's hook has charged it. */
 void bursar_charging_pool_begins_slowly(void *p, size_t usable) {
   bool was = bursar_anywhere_inside;
-  if (bursar_hooks_no_arena)
+  if (p == mallocs) {
+    mallocs = NULL;
     return;
+  }
   bursar_anywhere_inside = true;
   bursar_charges_begin(p, usable, true, bursar_charges_here.slot, true);
   if (bursar_charges_here.least > BURSAR_CHARGES_LEAST)
@@ -80,6 +84,7 @@ void bursar_charging_malloc_begins(void *p) {
   if (!gil)
     bursar_fold_hold_off();
   uint32_t slot = slot_here(gil);
+  mallocs = slot ? p : NULL;
   if (slot)
     bursar_charges_begin(p, malloc_usable_size(p), false, slot, gil);
   if (slot && bursar_verdict_tracing && bursar_verdict_traces(slot))

@@ -229,7 +229,6 @@ static void *careful_mem_realloc(void *ctx, void *p, size_t size) {
 
 /* --- pymalloc's arenas: where their blocks are counted, they are not ----------------------------------------------------- */
 
-bool bursar_hooks_no_arena;
 static PyObjectArenaAllocator under_arenas;
 static bool blocks_count;
 
@@ -242,7 +241,6 @@ static void *arena_alloc(void *ctx, size_t size) {
     under_arenas.free(under_arenas.ctx, p, size);
     p = NULL;
   }
-  bursar_hooks_no_arena = !p;
   if (p) {
     bursar_charges_discard(p, size); /* of malloc's blocks, whose ends were not seen */
     bursar_answer_arena((int64_t)size);

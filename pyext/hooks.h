@@ -19,6 +19,5 @@ PyMemAllocatorEx *bursar_hooks_lowest(unsigned domain);
 bool bursar_hooks_left(void);
 /* Keeps pymalloc's arenas out of the mappings, where blocks of these domains are counted; tells count.h of their end. */
 void bursar_hooks_guard_arenas(uint32_t domains);
-extern bool bursar_hooks_no_arena; /* there was no memory for the last one: what pools cannot serve is malloc's */
 
 #endif

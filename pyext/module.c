@@ -116,6 +116,9 @@ static void close_books(enum bursar_state state) {
 static int open_books(const char *path, const struct bursar_boot *boot, enum bursar_phase phase, pid_t parent,
                       struct bursar_error *error) {
   static const struct bursar_provider provider = {.stacks_moved = bursar_frames_moved, .warn = warn};
+  static bool sizes; /* a forked child's allocators, under hooks that are there still, are its parent's */
+  if (!parent)
+    sizes = boot->mode != BURSAR_MODE_EXACT && !bursar_counting_refuse();
   struct bursar_settings settings = {.path = path,
                                      .cap = boot->cap,
                                      .within = boot->within,
@@ -125,7 +128,7 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
                                      .seed = boot->seed,
                                      .native = boot->native && boot->mode != BURSAR_MODE_COUNT && follow_native(),
                                      .phase = phase,
-                                     .sizes = boot->mode != BURSAR_MODE_EXACT && !bursar_counting_refuse(),
+                                     .sizes = sizes,
                                      .python_hex = PY_VERSION_HEX,
                                      .python_version = PY_VERSION,
                                      .parent_pid = (uint32_t)parent};

@@ -257,7 +257,7 @@ static bool native_refuses(size_t bytes, const void *caller) {
 /* --- the hooks ------------------------------------------------------------------------------------------------------------- */
 
 /* What is rare is in functions of its own, in tail position: so a small block costs two compares and a subtraction. */
-#define HOOKS(name, domain, least, counts)                                                                      \
+#define HOOKS(name, domain, least)                                                                      \
   static __attribute__((noinline)) void *name##_malloc_large(void *ctx, size_t size) {                          \
     return refuses(size, NULL) ? NULL : under[domain].malloc(ctx, size);                                        \
   }                                                                                                             \
@@ -268,7 +268,7 @@ static bool native_refuses(size_t bytes, const void *caller) {
   static void *name##_malloc(void *ctx, size_t size) {                                                          \
     if (UNLIKELY(size > (least)))                                                                               \
       return name##_malloc_large(ctx, size);                                                                    \
-    if (counts && UNLIKELY((bursar_budget_room -= (int64_t)size) < 0))                                          \
+    if (UNLIKELY((bursar_budget_room -= (int64_t)size) < 0))                                          \
       return name##_malloc_looking(ctx, size);                                                                  \
     return under[domain].malloc(ctx, size);                                                                     \
   }                                                                                                             \
@@ -278,7 +278,7 @@ static bool native_refuses(size_t bytes, const void *caller) {
       return under[domain].calloc(ctx, count, size); /* which says so */                                        \
     if (UNLIKELY(bytes > (least)) && refuses(bytes, NULL))                                                      \
       return NULL;                                                                                              \
-    if (counts && bytes <= (least) && UNLIKELY((bursar_budget_room -= (int64_t)bytes) < 0))                     \
+    if (bytes <= (least) && UNLIKELY((bursar_budget_room -= (int64_t)bytes) < 0))                     \
       look();                                                                                                   \
     return under[domain].calloc(ctx, count, size);                                                              \
   }                                                                                                             \
@@ -288,10 +288,19 @@ static bool native_refuses(size_t bytes, const void *caller) {
   static void *name##_realloc(void *ctx, void *p, size_t size) {                                                \
     return UNLIKELY(size > (least)) ? name##_realloc_large(ctx, p, size) : under[domain].realloc(ctx, p, size); \
   }
-HOOKS(obj, PYMEM_DOMAIN_OBJ, SMALL, true)
-HOOKS(mem, PYMEM_DOMAIN_MEM, SMALL_MEM, true)
-HOOKS(raw, PYMEM_DOMAIN_RAW, SMALL, false)
+HOOKS(obj, PYMEM_DOMAIN_OBJ, SMALL)
+HOOKS(mem, PYMEM_DOMAIN_MEM, SMALL_MEM)
 #undef HOOKS
+
+/* pymalloc asks for its own tables by realloc and calloc.  Without them it would go to malloc for each small block from then on,
+ * and nobody would see the refusal. */
+static void *raw_malloc(void *ctx, size_t size) {
+  return size > SMALL && refuses(size, NULL) ? NULL : under[PYMEM_DOMAIN_RAW].malloc(ctx, size);
+}
+static void *raw_calloc(void *ctx, size_t count, size_t size) {
+  return under[PYMEM_DOMAIN_RAW].calloc(ctx, count, size);
+}
+static void *raw_realloc(void *ctx, void *p, size_t size) { return under[PYMEM_DOMAIN_RAW].realloc(ctx, p, size); }
 
 static void *numpy_malloc(void *ctx, size_t size) {
   return size > SMALL && refuses(size, NULL) ? NULL : under_numpy.malloc(ctx, size);

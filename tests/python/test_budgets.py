@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from programs import Program, printed, program
-from running import Facts
+from running import Facts, Run
 
 __all__ = ["program"]
 pytestmark = pytest.mark.core
@@ -94,6 +94,24 @@ def test_small_blocks_alone(on: str, program: Program) -> None:
     )
     asked, peak = printed(done)
     assert asked == 0 and 6 * MIB < peak < 6 * MIB + (64 << 10)
+
+
+def test_pymallocs_own_tables_are_not_refused(on: str, program: Program, facts: Facts, ledger: Path) -> None:
+    """It asks RAW for a larger one at 16, 32, 64 arenas of 1 MiB.  Where it has none it takes each small block from malloc
+    for good: nobody would see that refusal, and nobody be the better for it."""
+    program(
+        on + "base = []\n"
+        "gc.disable()\n"
+        "def work():\n"
+        "    last = None\n"
+        "    while True: last = (last,)\n"
+        "for step in range(70):\n"  # the scope's own 3 MiB come to lie over each of these arenas in turn
+        "    base.append([(number,) for number in range((1 << 20) // 64)])\n"
+        "    error, scope = exceeded('load', work, hard='2 MiB')\n"
+        "    assert error and error.asked == 0 and scope.peak < 3 * MIB + (64 << 10), (step, error, scope.peak)\n"
+    )
+    events = [event for event in facts(ledger)["events"] if event["kind"] == "refused"]
+    assert len(events) == 70 and {event["bytes"] for event in events} == {0}
 
 
 def test_growth_counts_as_what_is_added(on: str, program: Program) -> None:
@@ -482,3 +500,28 @@ def test_torch_with_threads_of_its_own(on: str, program: Program) -> None:
         "    error, _ = exceeded('honest', lambda: work(500), hard='100 MiB')\n"
         "    assert error is None\n"
     )
+
+
+@pytest.mark.parametrize("mode", ["exact", "sample", "count"])
+def test_children_that_are_followed(bursar: Run, mode: str, ledger: Path, tmp_path: Path) -> None:
+    """A worker that is forked has books, so it has budgets; grandchildren too."""
+    (tmp_path / "program.py").write_text(
+        HEAD + "def work(depth):\n"
+        "    error, _ = exceeded('absurd', lambda: bytearray(50 * MIB), hard='10 MiB')\n"
+        "    with bursar.scope('honest', hard='10 MiB') as s: kept = bytearray(5 * MIB)\n"
+        "    assert error and 0 <= s.live - 5 * MIB < 10_000, (depth, error, s.live)\n"
+        "def fork(depth):\n"
+        "    pid = os.fork()\n"
+        "    if pid: return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+        "    try:\n"
+        "        work(depth)\n"
+        "        os._exit(fork(depth + 1) if depth < 2 else 0)\n"
+        "    except BaseException:\n"
+        "        sys.excepthook(*sys.exc_info())\n"
+        "        os._exit(1)\n"
+        "work(0)\n"
+        "sys.exit(fork(1))\n"
+    )
+    done = bursar("run", "--follow-fork", "--mode", mode, "-o", ledger, "program.py")
+    assert done.returncode == 0, done.stderr
+    assert len(list(ledger.parent.glob(f"{ledger.name}.*"))) == 2

@@ -18,13 +18,13 @@ HERE = Path(__file__).parent
 BINDINGS = {"lazy": ["-Wl,-z,lazy,-z,norelro"], "now": ["-Wl,-z,now,-z,norelro"], "sealed": ["-Wl,-z,now,-z,relro"]}
 
 
-def build(out: Path, flags: list[str]) -> Path:
+def build(out: Path, flags: list[str], source: str = "native_driver.c") -> Path:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         pytest.skip("no C compiler to build the driver with: install gcc")
     subprocess.run(
         [*compiler.split(), "-O1", "-Wall", "-Wextra", "-Werror", "-fno-builtin", "-shared", "-fPIC", "-pthread",
-         "-D_GNU_SOURCE", *flags, "-o", out, HERE / "native_driver.c"], check=True,
+         "-D_GNU_SOURCE", *flags, "-o", out, HERE / source], check=True,
     )  # fmt: skip
     return out
 

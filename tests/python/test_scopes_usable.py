@@ -210,3 +210,43 @@ def test_reallocs_between_pools_and_malloc(program: Program, mode: str) -> None:
     beside = {32, 0} if sys.version_info >= (3, 14) else {32}  # where integers have a free list
     found = printed(program(RESIZED, mode))
     assert len(found) == 9 and all(set(each) <= beside for each in found), found
+
+
+# pymalloc's arenas begin with one realloc of their table at 16, 32, 64 of them.
+NO_TABLES = (
+    HEAD
+    + """
+bursar.start(mode, output="test.bursar")
+with bursar.scope("first"):  # from here on our hooks are where they stay
+    pass
+driver = ctypes.PyDLL(sys.argv[2])
+driver.install()
+no_tables = ctypes.c_bool.in_dll(driver, "no_tables")
+COUNT = 1_600_000
+
+def fill(last):
+    for _ in range(COUNT):
+        last = (last,)
+    return last
+
+for turn in range(2):
+    no_tables.value = True
+    with bursar.scope("load") as s:
+        kept = fill(None)
+    no_tables.value = False
+    usable(id(kept) - 16) == 56 or sys.exit("it had its tables")
+    full = s.live
+    while kept:  # one by one, not by recursion
+        kept = kept[0]
+    print(full / COUNT, s.live)
+"""
+)
+
+
+@MODES
+def test_where_pymalloc_has_no_table_of_arenas(program: Program, mode: str, tmp_path: Path) -> None:
+    """Then small blocks are malloc's, though an arena could be had, and are charged as such."""
+    driver = build(tmp_path / "no_tables.so", [], "no_tables.c")
+    for line in program(NO_TABLES, mode, driver).stdout.splitlines():
+        each, left = map(float, line.split())
+        assert 48 <= each <= 56 and 0 <= left <= 2000 * 64  # a free list of tuples
