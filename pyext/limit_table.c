@@ -74,7 +74,7 @@ static PyObject *limit_read(PyObject *module, PyObject *args) {
   if (PyErr_Occurred() || (!share && bursar_sizes_read(given, argument, &bytes) != 0))
     return NULL;
   if (share && bursar_limits_parse(text, &bytes) != 0)
-    return PyErr_Format(PyExc_ValueError, "%s=%R is no share: write 1% to 100%", argument, given);
+    return PyErr_Format(PyExc_ValueError, "%s=%R is no share: write 1%% to 100%%", argument, given);
   return PyLong_FromLongLong(bytes);
 }
 

@@ -538,6 +538,14 @@ static PyObject *bursar_soft_bell(PyObject *self, PyObject *unused) {
   return bell < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(bell);
 }
 
+static PyObject *bursar_soft_listens(PyObject *self, PyObject *listens) {
+  int now = PyObject_IsTrue(listens);
+  if (now < 0)
+    return NULL;
+  bursar_refusing_listens(now != 0);
+  Py_RETURN_NONE;
+}
+
 static PyObject *bursar_soft_told(PyObject *self, PyObject *unused) {
   PyObject *scope = bursar_refusing_told();
   return scope ? scope : Py_NewRef(Py_None);
@@ -557,6 +565,7 @@ static PyMethodDef functions[] = {
      "Writes the counters and a mark's peak, which it closes."},
     {"_plant_refusal", bursar_plant_refusal, METH_O, "For tests: which block is refused."},
     {"soft_bell", bursar_soft_bell, METH_NOARGS, "A descriptor that is readable once a soft limit was passed."},
+    {"soft_listens", bursar_soft_listens, METH_O, "Whether somebody waits for the bell."},
     {"soft_told", bursar_soft_told, METH_NOARGS, "The next scope whose soft limit was passed, or None."},
     {"scope_history", bursar_scope_history, METH_O,
      "Calls of a name that have ended, the peak that 95 % of them did not pass, mean seconds; None: no books."},

@@ -39,6 +39,8 @@ static bool installed;
 static PyObject *told[TOLD_MAX];
 static unsigned told_first, told_count;
 static int bell = -1;
+static bool listens;
+__thread bool bursar_refusing_spares __attribute__((tls_model("initial-exec")));
 
 /* --- may it be refused? ---------------------------------------------------------------------------------------------------- */
 
@@ -59,7 +61,7 @@ static bool imports(const PyThreadState *thread) {
 }
 
 static bool bears_refusal(const PyThreadState *thread) {
-  return !bursar_thread_fails(thread) && !bursar_thread_collects(thread) && !imports(thread);
+  return !bursar_refusing_spares && !bursar_thread_fails(thread) && !bursar_thread_collects(thread) && !imports(thread);
 }
 
 /* --- what is said of it -------------------------------------------------------------------------------------------------- */
@@ -88,6 +90,18 @@ static uint32_t place_text(PyCodeObject *code, bursar_position position, bool gi
   return string;
 }
 
+int bursar_refusing_listen(void) {
+  PyObject *module = PyImport_ImportModule("bursar._budget");
+  PyObject *result = module ? PyObject_CallMethod(module, "watch", NULL) : NULL;
+  Py_XDECREF(module);
+  Py_XDECREF(result);
+  return result ? 0 : -1;
+}
+
+void bursar_refusing_listens(bool now) { listens = now; }
+
+static int listen_again(void *unused) { return bursar_refusing_listen(); }
+
 static void tell_soft(uint32_t slot) {
   PyObject *scope = bursar_scope_with(slot);
   bursar_governor_ask();
@@ -99,6 +113,8 @@ static void tell_soft(uint32_t slot) {
   told[(told_first + told_count++) % TOLD_MAX] = Py_NewRef(scope);
   uint64_t one = 1;
   (void)!write(bell, &one, sizeof one);
+  if (!listens) /* not since a fork */
+    (void)Py_AddPendingCall(listen_again, NULL);
 }
 
 PyObject *bursar_refusing_told(void) {

@@ -26,6 +26,13 @@ void bursar_refusing_set(PyMemAllocatorDomain domain, const PyMemAllocatorEx *ho
 /* NumPy's hooks with these in front, if they are in. */
 struct bursar_numpy_hooks bursar_refusing_numpy(struct bursar_numpy_hooks hooks);
 
+/* While this is set in a thread it is refused nothing. */
+extern __thread bool bursar_refusing_spares __attribute__((tls_model("initial-exec")));
+
+/* See to it that somebody listens who calls on_soft: a thread of Python's.  0, or -1 with an exception. */
+int bursar_refusing_listen(void);
+/* Whether somebody does. */
+void bursar_refusing_listens(bool listens);
 /* Scopes whose soft limit was passed (strong references, under the main GIL), the oldest first: NULL where there is none. */
 PyObject *bursar_refusing_told(void);
 /* What is readable once there is one; -1: none could be had. */

@@ -174,15 +174,6 @@ static int limits_of(PyObject *hard, PyObject *soft, PyObject *on_soft, int64_t 
   return 0;
 }
 
-/* Who calls on_soft is Python's, a thread of its own. */
-static int watch_soft(void) {
-  PyObject *module = PyImport_ImportModule("bursar._budget");
-  PyObject *result = module ? PyObject_CallMethod(module, "watch", NULL) : NULL;
-  Py_XDECREF(module);
-  Py_XDECREF(result);
-  return result ? 0 : -1;
-}
-
 static PyObject *scope_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   static char *keywords[] = {"name", "hard", "soft", "events", "wipe", "prove", "left_open", "on_soft", NULL};
   PyObject *name, *prove = Py_None, *left_open = NULL, *hard = Py_None, *soft = Py_None, *on_soft = Py_None;
@@ -190,7 +181,7 @@ static PyObject *scope_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
   int events = 0, wipe = 0;
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|$OOppOOO:scope", keywords, &name, &hard, &soft, &events, &wipe,
                                    &prove, &left_open, &on_soft) ||
-      limits_of(hard, soft, on_soft, limits) != 0 || (on_soft != Py_None && watch_soft() != 0))
+      limits_of(hard, soft, on_soft, limits) != 0 || (on_soft != Py_None && bursar_refusing_listen() != 0))
     return NULL;
   if (prove != Py_None && !(wipe && PyList_Check(prove))) {
     PyErr_SetString(PyExc_ValueError, "prove takes a list of secrets, and needs wipe=True");
@@ -434,6 +425,7 @@ static bool is_of_refusal(const Scope *self, PyObject *error) {
 static bool convert(const Scope *self, PyObject *error) {
   if (error == Py_None || !is_of_refusal(self, error))
     return true;
+  bursar_refusing_spares = true; /* who has no room left is told all the same */
   PyObject *module = PyImport_ImportModule("bursar._budget");
   PyObject *type = module ? PyObject_GetAttrString(module, "BudgetExceeded") : NULL;
   int known = type ? PyObject_IsInstance(error, type) : -1;
@@ -446,6 +438,7 @@ static bool convert(const Scope *self, PyObject *error) {
     PyException_SetCause(made, Py_NewRef(error));
     PyErr_SetObject(type, made);
   }
+  bursar_refusing_spares = false;
   Py_XDECREF(made);
   Py_XDECREF(type);
   Py_XDECREF(module);

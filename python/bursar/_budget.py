@@ -58,6 +58,7 @@ def watch() -> None:
             _stopping = False
             _listener = threading.Thread(target=_listen, args=(_bursar.soft_bell(),), name="bursar-soft", daemon=True)
             _listener.start()
+            _bursar.soft_listens(True)
 
 
 def _listen(bell: int) -> None:
@@ -102,25 +103,23 @@ class _Unraisable:
 
 
 def _rest() -> None:
-    """Before a fork: a process that forks is to have no thread of ours (3.12 and on warn of that)."""
+    """Before a fork: a process that forks is to have no thread of ours.  3.12 and on warn of that, 3.13 after it has
+    called who asked to be called; so the next that is told begins again."""
     global _stopping
     if _listener is not None and _listener.is_alive():
         _stopping = True
+        _bursar.soft_listens(False)
         os.write(_bursar.soft_bell(), (1).to_bytes(8, sys.byteorder))
         _listener.join(PATIENCE_S)
         if not _listener.is_alive():
             until_gone(_listener.native_id or 0)
 
 
-def _go_on() -> None:
-    if _stopping:
-        watch()
-
-
 def _begin_anew() -> None:
     global _listener, _lock
     _lock = threading.Lock()
     _listener = None
+    _bursar.soft_listens(False)
 
 
-os.register_at_fork(before=_rest, after_in_parent=_go_on, after_in_child=_begin_anew)
+os.register_at_fork(before=_rest, after_in_child=_begin_anew)

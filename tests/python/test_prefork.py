@@ -71,18 +71,24 @@ print(json.dumps([shared, frozen, gc.get_freeze_count()]))
 def test_who_forks_has_no_thread_of_ours(ask: Ask) -> None:
     """3.12 and on count what the kernel has, and warn; so does this on any Python."""
     text = """
-counts = []
+counts, told = [], []
 def count(): counts.append(len(os.listdir("/proc/self/task")))
 os.register_at_fork(before=count)  # what is registered first is called last: when ours have been
 bursar.start()
 with bursar.governor():
-    with bursar.scope("request", soft="1 MiB", on_soft=print): pass
+    with bursar.scope("request", soft="1 MiB", on_soft=told.append): pass
     for _ in range(200):
         gc.collect()  # from here on the governor has a thread again
         ahead = len(os.listdir("/proc/self/task"))
         pid = os.fork()
         if not pid: os._exit(0)
         os.waitpid(pid, 0)
+    later = bursar.scope("request", soft="1 MiB", on_soft=told.append)
+    pid = os.fork()
+    if not pid: os._exit(0)
+    os.waitpid(pid, 0)
+    with later: bytearray(2 << 20)
+    until(lambda: told == [later])
 print(json.dumps([ahead, max(counts)]))
 """
     ahead, most = ask(text)
