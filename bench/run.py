@@ -219,7 +219,10 @@ def machine() -> dict[str, Any]:
 
 def revision() -> str:
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    try:
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    except FileNotFoundError:  # no git
+        return "unknown"
     return result.stdout.strip() or "unknown"
 
 

@@ -36,6 +36,7 @@ _NAMED = {
     "numpy.random._philox.Philox", "numpy.random._sfc64.SFC64",
     "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
     "scipy._lib.array_api_compat.numpy._aliases.asarray", "scipy.interpolate._bsplines.BSpline",
+    "scipy.interpolate._bsplines._BSpline",  # what one has inside, since SciPy 1.18
     "sklearn.tree._tree.Tree", "sklearn.utils._bunch.Bunch",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.neighbors._kd_tree.newObj", "sklearn.neighbors._ball_tree.newObj",

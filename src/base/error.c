@@ -5,9 +5,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-int bursar_error_set(struct bursar_error *error, int status, const char *format, ...) {
+void bursar_error_write(struct bursar_error *error, int status, const char *format, ...) {
   if (!error)
-    return status;
+    return;
   char raw[sizeof error->text];
   va_list args;
   va_start(args, format);
@@ -17,5 +17,4 @@ int bursar_error_set(struct bursar_error *error, int status, const char *format,
   /* A file name may hold anything; a terminal must only ever see text. */
   bursar_escape_terminal_into(error->text, sizeof error->text, raw);
   error->status = status;
-  return status;
 }

@@ -16,8 +16,11 @@ struct bursar_error {
   char text[1024]; /* printable, no newline, always terminated */
 };
 
-/* Writes the line, with control characters shown as escapes, and returns status.  A null error is allowed. */
-int bursar_error_set(struct bursar_error *error, int status, const char *format, ...)
-    __attribute__((format(printf, 3, 4), warn_unused_result));
+/* Writes the line, with control characters shown as escapes.  A null error is allowed. */
+void bursar_error_write(struct bursar_error *error, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same; its value is the status, which whoever reads the code that calls it, a compiler or an analyser too, then knows for
+ * no success. */
+#define bursar_error_set(error, status, ...) (bursar_error_write(error, status, __VA_ARGS__), (status))
 
 #endif

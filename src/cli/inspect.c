@@ -166,8 +166,8 @@ static void print_json(struct bursar_buffer *out, const struct shown *shown) {
     bursar_buffer_format(out, ", \"dtype\": \"%s\", \"bytes\": %llu, \"packed\": %s, \"stored_bytes\": %llu, ",
                          bursar_dtype_facts[tensor->dtype].name, (unsigned long long)(tensor->to - tensor->from),
                          is_packed ? "true" : "false", (unsigned long long)(stored->to - stored->from));
-    bursar_buffer_format(
-        out, "\"offset\": %llu, \"shape\": ", (unsigned long long)(archive->stored->data_at + stored->from));
+    unsigned long long offset = archive->stored->data_at + stored->from;
+    bursar_buffer_format(out, "\"offset\": %llu, \"shape\": ", offset);
     print_shape(out, tensor);
     if (shown->hashes)
       bursar_buffer_format(out, ", \"sha256\": \"%s\"", shown->hashes + i * (BURSAR_HASHES_DIGITS + 1));

@@ -25,7 +25,7 @@ int bursar_cli_identities(const struct bursar_cli_list *files, struct bursar_age
       (void)!bursar_vault_close(&text, false, NULL);
     }
     (void)!bursar_vault_return(&text, NULL);
-    if (status < 0)
+    if (status != 0)
       return status;
     all = realloc(keys->identities, (keys->count + count) * sizeof *all);
     if (!all) {

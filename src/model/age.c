@@ -332,7 +332,8 @@ static bool read_arguments(const char **at, const char *end, struct stanza *out)
   const char *line = memchr(*at, '\n', (size_t)(end - *at));
   if (!line || line - *at < 4 || memcmp(*at, "-> ", 3) != 0)
     return false;
-  for (const char *word = *at + 3; word <= line;) {
+  const char *word = *at + 3;
+  do {
     const char *stop = word;
     while (stop < line && *stop > 32 && *stop < 127)
       stop++;
@@ -342,7 +343,7 @@ static bool read_arguments(const char **at, const char *end, struct stanza *out)
       out->argument[out->arguments] = (struct bursar_text){word, (uint32_t)(stop - word)};
     out->arguments++;
     word = stop + 1;
-  }
+  } while (word <= line);
   *at = line + 1;
   return true;
 }

@@ -33,6 +33,7 @@ static const char *const makers[] = {"builtins.complex",
                                      "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
                                      "scipy._lib.array_api_compat.numpy._aliases.asarray",
                                      "scipy.interpolate._bsplines.BSpline",
+                                     "scipy.interpolate._bsplines._BSpline", /* what one has inside, since SciPy 1.18 */
                                      "sklearn.tree._tree.Tree",
                                      "sklearn.utils._bunch.Bunch",
                                      "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
