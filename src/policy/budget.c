@@ -208,9 +208,11 @@ static bool process_breaks(uint32_t slot, int64_t more, struct bursar_budget_ref
   if (!limit || held <= limit - more)
     return false;
   *out = (struct bursar_budget_refusal){outermost(slot), BURSAR_BUDGET_PROCESS, limit, held};
-  if (held > limit + slack - more)
-    return true;
-  return more > BURSAR_BUDGET_SMALL && (!bursar_rest_open() || (out->slot && out->slot == marked()));
+  if (!out->slot && bursar_rest_open()) /* the server itself */
+    return more > BURSAR_BUDGET_SERVER && held > limit + slack - more;
+  if (more <= BURSAR_BUDGET_SMALL) /* so that what handles the failure can work */
+    return held > limit + slack + BURSAR_BUDGET_OVER - more;
+  return held > limit + slack - more || !bursar_rest_open() || out->slot == marked();
 }
 
 /* --- entries ------------------------------------------------------------------------------------------------------------- */

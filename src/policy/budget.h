@@ -15,8 +15,9 @@
  *
  * The limits are kept here, by slot, and stand for the entry whose serial they have.  Nothing on the way of a block knows
  * them: who asks does so before blocks that can be refused, and once the room is used up.
- * Above the process's limit the marked entry is refused; others go on for another sixteenth of it, then nobody.  What is in no
- * entry is refused from the limit on where no entry is open.
+ * Above the process's limit the marked entry is refused; others go on for another sixteenth of it, then nobody; small blocks for
+ * BURSAR_BUDGET_OVER more.  What is in no entry is refused from the limit on where no entry is open; while some are it serves them,
+ * and is refused large blocks alone, beyond the sixteenth.
  * Threads: the main GIL's holder; _over, _refused, _of: any; _seen: any.  errno kept.  Class H, but for _begin, _forget (F). */
 #ifndef BURSAR_POLICY_BUDGET_H
 #define BURSAR_POLICY_BUDGET_H
@@ -31,7 +32,8 @@
 #define BURSAR_BUDGET_SMALL 4096     /* what may use the reserve */
 #define BURSAR_BUDGET_OVER (1 << 20) /* above the limit in what cannot be refused, it is told all the same */
 #define BURSAR_BUDGET_ROOM (32 << 10)
-#define BURSAR_BUDGET_SLACK 16 /* of the process's limit: the part by which all but the marked entry may pass it */
+#define BURSAR_BUDGET_SERVER 65536 /* what code in no entry may have in any case while others are open */
+#define BURSAR_BUDGET_SLACK 16     /* of the process's limit: the part by which all but the marked entry may pass it */
 
 enum bursar_budget_whose { BURSAR_BUDGET_ENTRY, BURSAR_BUDGET_NAME, BURSAR_BUDGET_PROCESS };
 

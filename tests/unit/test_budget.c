@@ -160,6 +160,13 @@ static void test_process(void) {
   OK(passes(small, 30 * MIB), "for a sixteenth");
   OK(refused_by(small, 31 * MIB, BURSAR_BUDGET_PROCESS, small), "and then they are");
   OK(passes(0, 30 * MIB) && !passes(0, 31 * MIB), "so is what is in none");
+  int more = take(small, 30 * MIB);
+  OK(!passes(small, 5000) && !passes(big, 5000) && passes(small, 4096) && passes(0, 65536) && !passes(0, 65537),
+     "but small blocks, and the server's own");
+  int far = take(small, MIB);
+  OK(!passes(small, 4096) && passes(0, 65536), "for 1 MiB more");
+  give(far);
+  give(more);
   OK(passes(big, 4096), "small blocks of who has most are not, for as long");
   bursar_budget_seen(330 * MIB);
   OK(refused_by(big, 5000, BURSAR_BUDGET_PROCESS, big) && passes(small, 5000), "what is resident counts too");
