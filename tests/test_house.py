@@ -26,7 +26,7 @@ BELOW = {
     "native": {"secret", "memory", "account", "ledger", "base", "prim"},
     "report": {"ledger", "memory", "base", "prim"},
     "model": {"secret", "base", "prim"},
-    "cli": {"model", "secret", "account", "report", "ledger", "memory", "base", "prim"},
+    "cli": {"model", "secret", "policy", "account", "report", "ledger", "memory", "base", "prim"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 CONDITION = re.compile(r"^\s*#\s*(?:el)?if.*", re.M)

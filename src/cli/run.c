@@ -6,7 +6,7 @@
 #include "cli/binary.h"
 #include "cli/cli.h"
 #include "cli/program.h"
-#include "cli/tune.h"
+#include "policy/tune.h"
 #include "ledger/domains.h"
 #include "ledger/layout.h"
 #include "ledger/place.h"
