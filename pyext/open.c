@@ -418,19 +418,23 @@ void bursar_open_drop(struct bursar_open *open) {
 
 /* --- for _open.py -------------------------------------------------------------------------------------------------------- */
 
+int bursar_open_default(PyObject *name, PyObject *action) {
+  if (action == Py_None)
+    return defaults && PyDict_Contains(defaults, name) == 1 ? PyDict_DelItem(defaults, name) : 0;
+  return check_action(action) != 0 || (!defaults && !(defaults = PyDict_New())) ? -1
+                                                                               : PyDict_SetItem(defaults, name, action);
+}
+
+/* A name alone asks what it is. */
 static PyObject *open_default(PyObject *module, PyObject *args) {
-  PyObject *name, *action;
-  if (!PyArg_ParseTuple(args, "UO:open_default", &name, &action))
+  PyObject *name, *action = NULL;
+  if (!PyArg_ParseTuple(args, "U|O:open_default", &name, &action))
     return NULL;
-  if (action == Py_None) {
-    if (defaults && PyDict_Contains(defaults, name) == 1 && PyDict_DelItem(defaults, name) != 0)
-      return NULL;
-    Py_RETURN_NONE;
+  if (!action) {
+    PyObject *found = defaults ? PyDict_GetItemWithError(defaults, name) : NULL;
+    return PyErr_Occurred() ? NULL : Py_NewRef(found ? found : Py_None);
   }
-  if (check_action(action) != 0 || (!defaults && !(defaults = PyDict_New())) ||
-      PyDict_SetItem(defaults, name, action) != 0)
-    return NULL;
-  Py_RETURN_NONE;
+  return bursar_open_default(name, action) == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 /* The innermost scope that watches here, or the next one around the given one; None. */

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "prim/prim.h"
+#include "prim/smaps.h"
 
 uint32_t bursar_limits_changes;
 
@@ -81,3 +83,13 @@ int bursar_limits_change_process(int64_t limit) {
 }
 
 int64_t bursar_limits_process(void) { return __atomic_load_n(&process, __ATOMIC_RELAXED); }
+
+int64_t bursar_limits_percent(unsigned percent) {
+  struct bursar_smaps_cgroup cgroup;
+  long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  uint64_t most = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : BURSAR_SMAPS_UNKNOWN;
+  bursar_smaps_cgroup(0, &cgroup);
+  if (cgroup.limit < most)
+    most = cgroup.limit;
+  return most == BURSAR_SMAPS_UNKNOWN || most > INT64_MAX / 100 ? 0 : (int64_t)most * (int64_t)percent / 100;
+}

@@ -44,5 +44,7 @@ const struct bursar_limits *bursar_limits_at(uint32_t at);
 int bursar_limits_set_process(int64_t limit) __attribute__((warn_unused_result));
 int bursar_limits_change_process(int64_t limit) __attribute__((warn_unused_result));
 int64_t bursar_limits_process(void);
+/* So many percent of the control group's limit, or of the machine's memory where that is less.  0: neither is known.  Class N. */
+int64_t bursar_limits_percent(unsigned percent);
 
 #endif
