@@ -17,7 +17,8 @@ static int kind_of(const char *word) {
 static PyObject *refuse(int result, const char *name) {
   const char *whose = name ? name : "the process";
   if (result == -EPERM)
-    return PyErr_Format(PyExc_PermissionError, "the limit of %s was set at the start: it can only be made tighter", whose);
+    return PyErr_Format(PyExc_PermissionError, "the limit of %s was set at the start: it can only be made tighter",
+                        whose);
   if (result == -ENAMETOOLONG)
     return PyErr_Format(PyExc_ValueError, "a name with limits has at most %u bytes", BURSAR_LIMITS_NAME_MAX);
   if (result == -ENOSPC)
@@ -54,9 +55,32 @@ static PyObject *limit_of(PyObject *module, PyObject *args) {
   return PyLong_FromLongLong(found ? found->now[kind] : 0);
 }
 
+static int add(PyObject *list, const char *name, size_t bytes, const char *kind, int64_t now, int64_t first) {
+  PyObject *one = Py_BuildValue("s#sLL", name, (Py_ssize_t)bytes, kind, (long long)now, (long long)first);
+  int status = one ? PyList_Append(list, one) : -1;
+  Py_XDECREF(one);
+  return status;
+}
+
+static PyObject *limits(PyObject *module, PyObject *unused) {
+  const struct bursar_limits *at;
+  int64_t process = bursar_limits_process(), first = bursar_limits_process_first();
+  PyObject *list = PyList_New(0);
+  if (list && (process || first) && add(list, "", 0, "", process, first) != 0)
+    Py_CLEAR(list);
+  for (uint32_t i = 0; list && (at = bursar_limits_at(i)); i++)
+    for (int kind = 0; list && kind < BURSAR_LIMIT_KINDS; kind++)
+      if ((at->now[kind] || at->first[kind]) &&
+          add(list, at->name, at->bytes, words[kind], at->now[kind], at->first[kind]) != 0)
+        Py_CLEAR(list);
+  return list;
+}
+
 static PyMethodDef functions[] = {
     {"limit_set", limit_set, METH_VARARGS, "(name or None: the process, kind, bytes, live)"},
     {"limit_of", limit_of, METH_VARARGS, "(name or None, kind): bytes; 0: none"},
+    {"limits", limits, METH_NOARGS,
+     "All of them: (name, kind, bytes, bytes at the start); the process's have neither."},
     {NULL, NULL, 0, NULL},
 };
 

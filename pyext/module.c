@@ -14,17 +14,18 @@
 #include "api.h"
 #include "balance.h"
 #include "base/tell.h"
+#include "changing.h"
 #include "container.h"
 #include "converting.h"
 #include "frames.h"
 #include "freeze.h"
 #include "governor.h"
-#include "limit_table.h"
 #include "hideouts.h"
 #include "hooks.h"
 #include "ledger/boot.h"
 #include "ledger/domains.h"
 #include "ledger/place.h"
+#include "limit_table.h"
 #include "modes.h"
 #include "native_books.h"
 #include "no_core.h"
@@ -116,7 +117,8 @@ static void close_books(enum bursar_state state) {
 
 static int open_books(const char *path, const struct bursar_boot *boot, enum bursar_phase phase, pid_t parent,
                       struct bursar_error *error) {
-  static const struct bursar_provider provider = {.stacks_moved = bursar_frames_moved, .warn = warn};
+  static const struct bursar_provider provider = {
+      .stacks_moved = bursar_frames_moved, .warn = warn, .asked = bursar_changing_hear};
   struct bursar_settings settings = {.path = path,
                                      .cap = boot->cap,
                                      .within = boot->within,
@@ -140,6 +142,7 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
   if (!module)
     return bursar_error_set(error, BURSAR_FAILED, "this interpreter has no __main__");
   bursar_scope_start();
+  bursar_changing_start();
   bursar_frames_woven = settings.native;
   bursar_frames_start(is_main_thread() ? bursar_thread() : NULL, PyModule_GetDict(module));
   process.broken = NULL;
@@ -602,11 +605,10 @@ static PyMethodDef functions[] = {
 };
 
 static int fill(PyObject *module) {
-  static int (*const parts[])(PyObject *) = {bursar_scope_add_type, bursar_hideouts_add, bursar_residue_add,
-                                             bursar_freeze_add,     bursar_vault_add,    bursar_container_add,
-                                             bursar_converting_add, bursar_open_add,     bursar_governor_add,
-                                             bursar_verdicts_add,   bursar_uses_add,     bursar_shared_add,
-                                             bursar_limit_table_add, bursar_policy_add};
+  static int (*const parts[])(PyObject *) = {
+      bursar_scope_add_type, bursar_hideouts_add,   bursar_residue_add,     bursar_freeze_add,   bursar_vault_add,
+      bursar_container_add,  bursar_converting_add, bursar_open_add,        bursar_governor_add, bursar_verdicts_add,
+      bursar_uses_add,       bursar_shared_add,     bursar_limit_table_add, bursar_policy_add};
   bursar_api_publish();
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
     if (parts[i](module) != 0)

@@ -58,7 +58,8 @@ static void tell(const char *text) {
 static int apply_left_open(const struct bursar_rules_scope *scope) {
   int64_t action = scope->of[BURSAR_RULES_LEFT_OPEN].number;
   PyObject *name = PyUnicode_DecodeUTF8(scope->name, scope->bytes, "strict");
-  PyObject *word = action == BURSAR_RULES_IGNORE ? Py_NewRef(Py_None) : PyUnicode_FromString(bursar_rules_actions[action - 1]);
+  PyObject *word = action == BURSAR_RULES_IGNORE ? Py_NewRef(Py_None)
+                                                 : PyUnicode_FromString(bursar_rules_actions[action - 1]);
   int status = name && word ? bursar_open_default(name, word) : -1;
   Py_XDECREF(name);
   Py_XDECREF(word);
@@ -72,8 +73,8 @@ static int apply_limits(unsigned *stay) {
       const struct bursar_rules_scope *scope = &rules.scopes[i];
       if (!scope->of[kind].line)
         continue;
-      int result = (binds ? bursar_limits_change : bursar_limits_set)(scope->name, scope->bytes, (enum bursar_limit)kind,
-                                                                      scope->of[kind].number);
+      int result = (binds ? bursar_limits_change : bursar_limits_set)(scope->name, scope->bytes,
+                                                                      (enum bursar_limit)kind, scope->of[kind].number);
       if (result == -EPERM)
         ++*stay;
       else if (result < 0)
@@ -124,9 +125,10 @@ int bursar_policy_apply(void) {
   memcpy(governor, rules.of, sizeof governor);
   binds = true;
   bursar_rules_free(&rules);
-  return stay ? PyErr_WarnFormat(PyExc_RuntimeWarning, 2,
-                                 "%s: %u limits are above those set at the start, which stay as they are", path_of, stay)
-              : 0;
+  return stay
+             ? PyErr_WarnFormat(PyExc_RuntimeWarning, 2,
+                                "%s: %u limits are above those set at the start, which stay as they are", path_of, stay)
+             : 0;
 }
 
 /* --- for Python ------------------------------------------------------------------------------------------------------------------ */
@@ -200,8 +202,9 @@ static PyObject *policy_governor(PyObject *module, PyObject *unused) {
     Py_RETURN_NONE;
   governs = false;
   PyObject *settings = PyDict_New();
-  if (!settings || (of[BURSAR_RULES_LIMIT].line &&
-                    put(settings, "limit", PyLong_FromLongLong(of[BURSAR_RULES_LIMIT].number)) != 0) ||
+  if (!settings ||
+      (of[BURSAR_RULES_LIMIT].line &&
+       put(settings, "limit", PyLong_FromLongLong(of[BURSAR_RULES_LIMIT].number)) != 0) ||
       (of[BURSAR_RULES_PAUSE].line && put(settings, "pause", seconds(of[BURSAR_RULES_PAUSE].number)) != 0) ||
       (of[BURSAR_RULES_IDLE].line && put(settings, "idle", seconds(of[BURSAR_RULES_IDLE].number)) != 0) ||
       (of[BURSAR_RULES_FREEZE].line &&

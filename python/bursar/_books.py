@@ -12,6 +12,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from . import _bursar
 
@@ -105,11 +106,12 @@ def start(
     output: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
     force: bool = False,
     cap: int = 0,
-    temporary_within: int = 1,
+    temporary_within: int | None = None,
     follow_fork: bool = False,
-    domains: str = "python",
+    domains: str | None = None,
     native: bool = False,
     wipe: bool = False,
+    policy: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
 ) -> None:
     """Open the books: from here on every block of the domains is accounted for.
 
@@ -120,38 +122,68 @@ def start(
         temp directory), where `bursar ls` finds it.
     force: replace an existing ledger at output (never a file that is no ledger).
     cap: the greatest size of the ledger in bytes, from 4 MiB to 4 GiB; 0: 64 MiB.
-    temporary_within: a block freed before its thread's next that many allocations, 1 to 1024, counts as temporary.
+    temporary_within: a block freed before its thread's next that many allocations, 1 to 1024, counts as temporary;
+        None: 1.
     follow_fork: forked children keep books of their own, in OUTPUT.PID.
-    domains: whose blocks, separated by commas: python (its three allocator domains), numpy (the data of arrays), malloc
-        (with calloc, realloc and their kin), mmap; native is the last two, all is all.  Native ones are heard where
-        modules call them by name, in those that are loaded and those that will be; what a program copied into a
+    domains: whose blocks, separated by commas: python (its three allocator domains; None is this), numpy (the data of
+        arrays), malloc (with calloc, realloc and their kin), mmap; native is the last two, all is all.  Native ones are
+        heard where modules call them by name, in those that are loaded and those that will be; what a program copied into a
         variable of its own before is not seen.
     native: stacks have the C and C++ frames between Python's, on x86-64 with glibc 2.35 or later; elsewhere one line on
         stderr says that they have not.  Names come when a report is made.
     wipe: from here on every block of memory is zeroed before it is freed, and where it moves: those of Python's
         allocators, of malloc and of NumPy, whoever allocated them, until the process ends.
+    policy: a file with budgets, the governor, and what else docs/policy.md has.  Its table [run] says what the arguments
+        do not; its switches and theirs add up.  Where a policy binds already, this one may only make limits tighter:
+        a RuntimeWarning says so.
 
     Under `bursar run`, or where BURSAR in the environment has opened the books, this changes nothing; where another
     mode is asked for, it says so in one warning.  Blocks
     allocated before are not known to the books.  Source: the allocator hooks of PEP 445, the handlers of NEP 49.
 
-    ValueError: there is no such mode or domain, or a number is out of its range.  RuntimeError: the books are open
+    ValueError: there is no such mode or domain, a number is out of its range, or the policy has mistakes (the first is
+    named, `bursar policy check` names all).  OSError: it cannot be read.  RuntimeError: the books are open
     already elsewhere, or the ledger cannot be made (there is one and force is not given, or output is something else).
     """
-    _check(mode, cap, temporary_within, domains)
-    if wipe:
+    rules: dict[str, Any] = {} if policy is None else _bursar.policy_load(os.fspath(policy))
+    mode = rules.get("mode") if mode is None else mode
+    within = rules.get("temporary_within", 1) if temporary_within is None else temporary_within
+    of = rules.get("domains", "python") if domains is None else domains
+    _check(mode, cap, within, of)
+    if rules.get("no_core"):
+        _bursar.no_core()
+    if wipe or rules.get("wipe"):
         _bursar.wipe()
-    path = None if output is None else os.fspath(output)
+    follow, natively = follow_fork or rules.get("follow_fork", False), native or rules.get("native", False)
+    _start(mode, None if output is None else os.fspath(output), (force, cap, within, follow, of), natively)
+    if policy is not None:
+        _apply()
+
+
+def _apply() -> None:
+    """What was read of a policy, but for its table [run]."""
+    _bursar.policy_apply()
+    settings = _bursar.policy_governor()
+    if settings is not None:
+        from ._governor import governor
+
+        governor(**settings)
+
+
+def _start(
+    mode: str | None, path: str | bytes | None, how: tuple[bool, int, int, bool, str], native: bool
+) -> None:
+    force, cap, within, follow, domains = how
     with _state.lock:
         if is_open() and _state.owner == _NOBODY:
             kept = _bursar.status()["mode"]
             if mode not in (None, kept):
                 said = f"the books are kept in mode {kept} already: start(mode={mode!r}) changes nothing"
-                warnings.warn(said, stacklevel=2)
+                warnings.warn(said, stacklevel=3)
             return
         if is_open():
             same = mode in (None, _bursar.status()["mode"])
-            asked = (cap, temporary_within, follow_fork, domains, native)
+            asked = (cap, within, follow, domains, native)
             if same and path is None and asked == (0, 1, False, "python", False):
                 _state.owner = _STARTED
                 return
@@ -159,7 +191,7 @@ def start(
                 where = _bursar.status()["path"]
                 raise RuntimeError(f"the books are open already, in {where}: call bursar.stop() first")
             _close()
-        _open(_STARTED, path, force, cap, temporary_within, follow_fork, domains, mode or "sample", native)
+        _open(_STARTED, path, force, cap, within, follow, domains, mode or "sample", native)
 
 
 def stop() -> None:

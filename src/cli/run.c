@@ -35,7 +35,7 @@ struct wish {
   const char *domains_text;
   const char *tune;
   const char *policy;
-  char policy_path[PATH_MAX]; /* the same, absolute: the program may be elsewhere when it reads it */
+  char policy_path[PATH_MAX];   /* the same, absolute: the program may be elsewhere when it reads it */
   char tuned[BURSAR_TUNE_ROOM]; /* what that put into the environment */
   uint32_t domains;
   bool force;
@@ -122,7 +122,8 @@ static int read_policy(struct wish *wish) {
   if (status == BURSAR_MISUSE)
     status = bursar_rules_fail(wish->policy, &mistakes, &error);
   if (status == 0 && !realpath(wish->policy, wish->policy_path))
-    status = bursar_error_set(&error, BURSAR_FAILED, "cannot read the policy %.800s: %s", wish->policy, strerror(errno));
+    status =
+        bursar_error_set(&error, BURSAR_FAILED, "cannot read the policy %.800s: %s", wish->policy, strerror(errno));
   if (status == 0)
     take_rules(wish, rules.of);
   bursar_rules_free(&rules);

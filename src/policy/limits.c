@@ -29,7 +29,8 @@ static int find_or_add(const char *name, size_t bytes, struct bursar_limits **ou
     return -ENAMETOOLONG;
   if ((*out = find(name, bytes)))
     return 0;
-  if (used == BURSAR_LIMITS_NAMES || (!table && !(table = bursar_prim_reserve(BURSAR_LIMITS_NAMES * sizeof *table, true))))
+  if (used == BURSAR_LIMITS_NAMES ||
+      (!table && !(table = bursar_prim_reserve(BURSAR_LIMITS_NAMES * sizeof *table, true))))
     return -ENOSPC;
   *out = &table[used];
   memcpy((*out)->name, name, bytes);
@@ -83,6 +84,8 @@ int bursar_limits_change_process(int64_t limit) {
 }
 
 int64_t bursar_limits_process(void) { return __atomic_load_n(&process, __ATOMIC_RELAXED); }
+
+int64_t bursar_limits_process_first(void) { return process_first; }
 
 int64_t bursar_limits_percent(unsigned percent) {
   struct bursar_smaps_cgroup cgroup;

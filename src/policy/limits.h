@@ -32,7 +32,8 @@ struct bursar_limits {
 extern uint32_t bursar_limits_changes;
 
 /* At the start.  0, -ENAMETOOLONG, -ENOSPC: too many names, -EINVAL: negative. */
-int bursar_limits_set(const char *name, size_t bytes, enum bursar_limit kind, int64_t limit) __attribute__((warn_unused_result));
+int bursar_limits_set(const char *name, size_t bytes, enum bursar_limit kind, int64_t limit)
+    __attribute__((warn_unused_result));
 /* Of a running program.  -EPERM too: above what was set at the start. */
 int bursar_limits_change(const char *name, size_t bytes, enum bursar_limit kind, int64_t limit)
     __attribute__((warn_unused_result));
@@ -44,6 +45,7 @@ const struct bursar_limits *bursar_limits_at(uint32_t at);
 int bursar_limits_set_process(int64_t limit) __attribute__((warn_unused_result));
 int bursar_limits_change_process(int64_t limit) __attribute__((warn_unused_result));
 int64_t bursar_limits_process(void);
+int64_t bursar_limits_process_first(void); /* what was set at the start */
 /* So many percent of the control group's limit, or of the machine's memory where that is less.  0: neither is known.  Class N. */
 int64_t bursar_limits_percent(unsigned percent);
 

@@ -1,0 +1,145 @@
+#include "changing.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "account/answer.h"
+#include "account/lock.h"
+#include "account/scopes.h"
+#include "account/stacks.h"
+#include "anywhere.h"
+#include "policy/change.h"
+
+/* The one that is looked at: main GIL. */
+static struct {
+  uint64_t number;
+  bool waits; /* for the main thread */
+  bool shows;
+  size_t from; /* shows: the first byte that is wanted */
+  struct bursar_change change;
+} asked;
+
+void bursar_changing_start(void) { asked.waits = false; }
+
+static void tell(const struct bursar_change *change) {
+  char text[sizeof change->text + 32];
+  if (change->result != BURSAR_CHANGED_MADE && change->result != BURSAR_CHANGED_REFUSED)
+    return;
+  bool made = change->result == BURSAR_CHANGED_MADE;
+  int bytes = snprintf(text, sizeof text, "%s%s", made ? "" : "change refused: ", change->text);
+  uint32_t name = change->of_scope ? bursar_scopes_name(change->scope.name, change->scope.bytes) : 0;
+  bursar_lock_take();
+  uint32_t string = bursar_stacks_string(text, (size_t)bytes);
+  bursar_lock_give();
+  bursar_scopes_tell(made ? BURSAR_EVENT_CHANGED : BURSAR_EVENT_NOTE, name, 0, string);
+}
+
+static void answer(void) {
+  tell(&asked.change);
+  bursar_answer_change(asked.number, asked.change.result, asked.change.text, strlen(asked.change.text), 0);
+}
+
+/* --- in the main thread ---------------------------------------------------------------------------------------------------------- */
+
+/* python/bursar/_policy.py: what was set before, as a number as in rules.h, or an exception that says why not. */
+static bool ask_python(struct bursar_rule *before) {
+  struct bursar_change *change = &asked.change;
+  PyObject *module = PyImport_ImportModule("bursar._policy"), *result = NULL;
+  if (module && change->of_scope)
+    result = PyObject_CallMethod(module, "left_open", "s#s", change->scope.name, (Py_ssize_t)change->scope.bytes,
+                                 bursar_rules_actions[change->rule.number - 1]);
+  else if (module)
+    result =
+        PyObject_CallMethod(module, "govern", "IL", change->key - BURSAR_RULES_LIMIT, (long long)change->rule.number);
+  before->number = result ? PyLong_AsLongLong(result) : 0;
+  Py_XDECREF(module);
+  Py_XDECREF(result);
+  return !PyErr_Occurred();
+}
+
+/* An exception as the answer: PermissionError where nothing may be weakened. */
+static void say_exception(void) {
+  struct bursar_change *change = &asked.change;
+  PyObject *type, *value, *traceback;
+  bool refused = PyErr_ExceptionMatches(PyExc_PermissionError);
+  PyErr_Fetch(&type, &value, &traceback);
+  PyObject *text = value ? PyObject_Str(value) : NULL;
+  const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
+  change->result = refused ? BURSAR_CHANGED_REFUSED : BURSAR_CHANGED_WRONG;
+  snprintf(change->text, sizeof change->text, "%s", utf8 ? utf8 : "it failed");
+  PyErr_Clear();
+  Py_XDECREF(text);
+  Py_XDECREF(type);
+  Py_XDECREF(value);
+  Py_XDECREF(traceback);
+}
+
+static void show(void) {
+  PyObject *module = PyImport_ImportModule("bursar._policy");
+  PyObject *text = module ? PyObject_CallMethod(module, "show", NULL) : NULL;
+  Py_ssize_t bytes = 0;
+  const char *utf8 = text ? PyUnicode_AsUTF8AndSize(text, &bytes) : NULL;
+  if (utf8) {
+    size_t from = asked.from < (size_t)bytes ? asked.from : (size_t)bytes, left = (size_t)bytes - from;
+    size_t now = left < BURSAR_CHANGED_TEXT ? left : BURSAR_CHANGED_TEXT;
+    bursar_answer_change(asked.number, BURSAR_CHANGED_SHOWN, utf8 + from, now, left - now);
+  } else {
+    say_exception();
+    answer();
+  }
+  Py_XDECREF(module);
+  Py_XDECREF(text);
+}
+
+static int go_on(void *unused) {
+  struct bursar_rule before = {0};
+  if (!asked.waits)
+    return 0; /* other books were begun */
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  struct bursar_change *change = &asked.change;
+  if (asked.shows) {
+    show();
+  } else {
+    if (change->rule.percent)
+      bursar_change_process(change, bursar_limits_percent((unsigned)change->rule.number));
+    else if (ask_python(&before))
+      bursar_change_say(change, before);
+    else
+      say_exception();
+    answer();
+  }
+  asked.waits = false;
+  PyErr_Restore(type, value, traceback);
+  return 0;
+}
+
+/* --- in a hook --------------------------------------------------------------------------------------------------------------------- */
+
+static __attribute__((noinline)) void hear(void) {
+  char text[BURSAR_CONTROL_TEXT + 1];
+  size_t bytes;
+  if (!bursar_answer_asked(&asked.number, text, &bytes))
+    return;
+  asked.shows = text[0] == '?';
+  if (asked.shows)
+    asked.from = strtoul(text + 1, NULL, 10);
+  else
+    bursar_change_make(text, bytes, &asked.change);
+  asked.waits = (asked.shows || !asked.change.result) && Py_AddPendingCall(go_on, NULL) == 0;
+  if (!asked.shows && asked.change.result)
+    answer();
+}
+
+void bursar_changing_hear(void) {
+  if (asked.waits || !bursar_holds_main_gil())
+    return;
+  bool was = bursar_anywhere_inside;
+  int kept = errno;
+  bursar_anywhere_inside = true;
+  hear();
+  bursar_anywhere_inside = was;
+  errno = kept;
+}
