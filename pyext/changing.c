@@ -41,7 +41,7 @@ static void answer(void) {
   bursar_answer_change(asked.number, asked.change.result, asked.change.text, strlen(asked.change.text), 0);
 }
 
-/* --- in the main thread ---------------------------------------------------------------------------------------------------------- */
+/* --- in a thread of its own ---------------------------------------------------------------------------------------------------------- */
 
 /* python/bursar/_policy.py: what was set before, as a number as in rules.h, or an exception that says why not. */
 static bool ask_python(struct bursar_rule *before) {
@@ -93,26 +93,33 @@ static void show(void) {
   Py_XDECREF(text);
 }
 
-static int go_on(void *unused) {
-  struct bursar_rule before = {0};
-  if (!asked.waits)
-    return 0; /* other books were begun */
-  PyObject *type, *value, *traceback;
-  PyErr_Fetch(&type, &value, &traceback);
+static void make(void) {
   struct bursar_change *change = &asked.change;
-  if (asked.shows) {
+  struct bursar_rule before = {0};
+  if (change->rule.percent)
+    bursar_change_process(change, bursar_limits_percent((unsigned)change->rule.number));
+  else if (ask_python(&before))
+    bursar_change_say(change, before);
+  else
+    say_exception();
+  answer();
+}
+
+static void run(void *unused) {
+  PyGILState_STATE state = PyGILState_Ensure();
+  if (asked.waits && asked.shows)
     show();
-  } else {
-    if (change->rule.percent)
-      bursar_change_process(change, bursar_limits_percent((unsigned)change->rule.number));
-    else if (ask_python(&before))
-      bursar_change_say(change, before);
-    else
-      say_exception();
-    answer();
-  }
+  else if (asked.waits) /* no other books were begun */
+    make();
   asked.waits = false;
-  PyErr_Restore(type, value, traceback);
+  PyGILState_Release(state);
+}
+
+/* Between two instructions of whatever the main thread does, an import perhaps: what runs Python has a thread of its own, which can
+ * wait for that. */
+static int go_on(void *unused) {
+  if (asked.waits && PyThread_start_new_thread(run, NULL) == PYTHREAD_INVALID_THREAD_ID)
+    asked.waits = false; /* it is tried again */
   return 0;
 }
 

@@ -1,7 +1,7 @@
 /* changing.h: changes that are asked for through the ledger's control page.
  *
- * What C keeps is changed where the hooks find that it was asked for; the rest, which runs Python, when the main thread gets
- * to it.  Each becomes an event, and so does each that was refused. */
+ * What C keeps is changed where the hooks find that it was asked for; the rest, which runs Python, in a thread that the main
+ * thread begins when it gets to it.  Each becomes an event, and so does each that was refused. */
 #ifndef BURSAR_PYEXT_CHANGING_H
 #define BURSAR_PYEXT_CHANGING_H
 

@@ -126,8 +126,8 @@ int bursar_policy_apply(void) {
   binds = true;
   bursar_rules_free(&rules);
   return stay
-             ? PyErr_WarnFormat(PyExc_RuntimeWarning, 2,
-                                "%s: %u limits are above those set at the start, which stay as they are", path_of, stay)
+             ? PyErr_WarnFormat(PyExc_RuntimeWarning, 3,
+                                "%s: limits above those that bind since the start are left out: %u", path_of, stay)
              : 0;
 }
 

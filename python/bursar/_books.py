@@ -127,15 +127,15 @@ def start(
     follow_fork: forked children keep books of their own, in OUTPUT.PID.
     domains: whose blocks, separated by commas: python (its three allocator domains; None is this), numpy (the data of
         arrays), malloc (with calloc, realloc and their kin), mmap; native is the last two, all is all.  Native ones are
-        heard where modules call them by name, in those that are loaded and those that will be; what a program copied into a
-        variable of its own before is not seen.
+        heard where modules call them by name, in those that are loaded and those that will be; what a program copied
+        into a variable of its own before is not seen.
     native: stacks have the C and C++ frames between Python's, on x86-64 with glibc 2.35 or later; elsewhere one line on
         stderr says that they have not.  Names come when a report is made.
     wipe: from here on every block of memory is zeroed before it is freed, and where it moves: those of Python's
         allocators, of malloc and of NumPy, whoever allocated them, until the process ends.
-    policy: a file with budgets, the governor, and what else docs/policy.md has.  Its table [run] says what the arguments
-        do not; its switches and theirs add up.  Where a policy binds already, this one may only make limits tighter:
-        a RuntimeWarning says so.
+    policy: a file with budgets, the governor, and what else docs/policy.md has.  Its table [run] says what the
+        arguments do not; its switches and theirs add up.  Where a policy binds already, this one may only make limits
+        tighter: a RuntimeWarning says so.
 
     Under `bursar run`, or where BURSAR in the environment has opened the books, this changes nothing; where another
     mode is asked for, it says so in one warning.  Blocks

@@ -46,7 +46,7 @@ def govern(which: int, number: int) -> int:
     if which == 0:
         _limit = one.limit if _limit is None else _limit
         if not 0 < number <= _limit:
-            raise PermissionError(f"governor.limit stays {one.limit}: it was {_limit} at the start, and can only be less")
+            raise PermissionError(f"governor.limit stays {one.limit}: it began as {_limit}, and can only be less")
     settings[_SETTINGS[which]] = (number, number / 1e9, number / 1e9, bool(number), bool(number))[which]
     _governor.governor(**settings)
     return before
@@ -57,7 +57,8 @@ def show() -> str:
     lines: list[str] = []
     for name, kind, now, first in _bursar.limits():
         source = "at the start" if now == first else f"live; at the start {_size(first)}"
-        key = "run.budget" if not kind else f"budget.{_key(name)}" if kind == "sum" else f"scope.{_key(name)}.{kind}"
+        key = f"scope.{_key(name)}.{kind}" if kind != "sum" else f"budget.{_key(name)}"
+        key = key if kind else "run.budget"
         lines.append(f"{key} = {_size(now)}  # {source}" if now else f"# {key}: none; {source}")
     lines += [f"scope.{_key(name)}.left_open = {json.dumps(action)}" for name, action in _bursar.open_defaults().items()]
     threshold, warmup = _bursar.verdict_set(64, 500, False)

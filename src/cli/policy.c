@@ -107,7 +107,7 @@ static int check(const char *path, bool json) {
 
 /* ---- a running program ---- */
 
-#define WAIT_NS 2000000000u
+#define WAIT_NS 10000000000ull
 
 /* A process's number, or its ledger. */
 static int open_program(const char *given, struct bursar_ask *ask) {
@@ -136,7 +136,7 @@ static int ask_program(const char *given, struct bursar_ask *ask, const char *te
       return bursar_cli_complain(1, "cannot write to the ledger %.800s: %s", ask->place.path, strerror(errno));
     case BURSAR_ASK_WAITS:
       return bursar_cli_complain(
-          1, "no answer from %.800s, which rests%s: %s", given,
+          1, "no answer from %.800s, which rests or is slow%s: %s", given,
           replaced ? ", nor was an earlier change answered, which this one takes the place of" : "",
           text[0] == '?' ? "ask again" : "it will be made, or refused, once the program works; its events will say so");
     default: break;

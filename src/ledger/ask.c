@@ -15,6 +15,7 @@
 #define SANE_BYTES (1ull << 56)
 #define LOOK_EVERY_NS 1000000
 #define RESTS_NS 25000000
+#define RESTS_FROM_CHANGES_NS 1000000000 /* a change is worth a wait: on a busy machine nobody works all the time */
 
 static bool read_at(int fd, void *out, size_t bytes, uint64_t at) {
   ssize_t n;
@@ -222,7 +223,7 @@ enum bursar_ask_outcome bursar_ask_change(struct bursar_ask *ask, const char *te
       uint64_t waited = bursar_prim_now() - asked;
       if (was_changed(ask, number, out))
         outcome = BURSAR_ASK_ANSWERED;
-      else if (waited >= wait_ns || (waited >= RESTS_NS && worked && cpu_time(ask->pid) == worked))
+      else if (waited >= wait_ns || (waited >= RESTS_FROM_CHANGES_NS && worked && cpu_time(ask->pid) == worked))
         break;
       else
         nanosleep(&soon, NULL);

@@ -41,7 +41,7 @@ enum bursar_ask_outcome {
   BURSAR_ASK_DEAF,  /* it takes no changes */
   BURSAR_ASK_DENIED /* the page could not be written; errno says why */
 };
-/* Asks for a change, and waits as _inside does.  `replaced`: one that was asked for before had no answer yet, and gets none. */
+/* Asks for a change, and waits as _inside does, but a second for one that does nothing meanwhile.  `replaced`: one that was asked for before had no answer yet, and gets none. */
 enum bursar_ask_outcome bursar_ask_change(struct bursar_ask *ask, const char *text, uint64_t wait_ns,
                                           struct bursar_changed *out, bool *replaced);
 

@@ -40,7 +40,11 @@ void bursar_change_say(struct bursar_change *change, struct bursar_rule before) 
 static void refuse(struct bursar_change *change, int why, int64_t first, int64_t now) {
   char key[BURSAR_RULES_TEXT], set[BURSAR_RULES_TEXT], stays[BURSAR_RULES_TEXT], asked[BURSAR_RULES_TEXT];
   key_of(change, key);
-  if (why == -EPERM)
+  if (why == -EPERM && !change->rule.number)
+    finish(change, BURSAR_CHANGED_REFUSED, "%s stays %.60s: a limit of %.60s was set at the start, and it can only be tighter",
+           key, value_of(change, (struct bursar_rule){.number = now}, stays),
+           value_of(change, (struct bursar_rule){.number = first}, set));
+  else if (why == -EPERM)
     finish(change, BURSAR_CHANGED_REFUSED,
            "%s stays %.60s: %.60s is above the %.60s set at the start, and it can only be tighter", key,
            value_of(change, (struct bursar_rule){.number = now}, stays), value_of(change, change->rule, asked),

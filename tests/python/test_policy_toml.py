@@ -1,4 +1,4 @@
-"""The reader of TOML (src/policy/toml.c) against Python's own: the same data from what both accept, and the same accepted."""
+"""The reader of TOML (src/policy/toml.c) against Python's own: both accept the same, and read the same data."""
 
 import json
 import math
@@ -97,7 +97,7 @@ def compare(ask: Ask, text: str) -> bool:
     return good
 
 
-# --- documents that are right ----------------------------------------------------------------------------------------------
+# --- documents that are right -----------------------------------------------------------------------------------------
 
 BARE = st.text("abcxyzABC019-_", min_size=1, max_size=6)
 WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r"), max_size=12)
@@ -129,7 +129,9 @@ def texts(draw: st.DrawFn) -> str:
     if form == 1 and literal(text):
         return f"'''\n{text}\n{text}{draw(st.sampled_from(['', chr(39), chr(39) * 2]))}'''"
     if form == 2:
-        return f'"""{escaped(text, False)}\\  \n \t\n {escaped(text, True)}{draw(st.sampled_from(["", "!", chr(34)]))}"""'
+        return (
+            f'"""{escaped(text, False)}\\  \n \t\n {escaped(text, True)}{draw(st.sampled_from(["", "!", chr(34)]))}"""'
+        )
     return f'"{escaped(text, form == 3)}"'
 
 
@@ -192,7 +194,7 @@ def values(draw: st.DrawFn, deep: int = 0) -> str:
         pairs = [f"{key}{draw(BLANKS)}={draw(BLANKS)}{draw(values(deep + 1))}" for key in items]
         return "{" + draw(BLANKS) + (draw(BLANKS) + "," + draw(BLANKS)).join(pairs) + draw(BLANKS) + "}"
     items = draw(st.lists(values(deep + 1), max_size=4))
-    gap = draw(st.sampled_from(["", " ", "\n", "\t\n  # one [ ] = \" more\n"]))
+    gap = draw(st.sampled_from(["", " ", "\n", '\t\n  # one [ ] = " more\n']))
     return "[" + gap + ("," + gap).join(items) + (gap + "," if items and draw(st.booleans()) else "") + gap + "]"
 
 
@@ -232,7 +234,7 @@ def test_the_same_data(ask: Ask, document: str) -> None:
     compare(ask, document)
 
 
-# --- documents that may be wrong --------------------------------------------------------------------------------------------
+# --- documents that may be wrong --------------------------------------------------------------------------------------
 
 # Few names, so that they meet again as tables, arrays, values and dotted keys.
 NAMES = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(".".join)
@@ -277,7 +279,7 @@ def test_a_document_of_everything(ask: Ask) -> None:
     assert not compare(ask, "a = 1\na = 2")
 
 
-# --- where it is, and how it goes on -----------------------------------------------------------------------------------------
+# --- where it is, and how it goes on ----------------------------------------------------------------------------------
 
 
 def places(ask: Ask, document: "str | bytes") -> "list[tuple[int, int]]":
