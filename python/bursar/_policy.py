@@ -7,6 +7,7 @@ The extension reads policies and holds their limits (pyext/policy.c), and calls 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from . import _bursar
 
@@ -41,7 +42,8 @@ def govern(which: int, number: int) -> int:
     if one is None:
         raise RuntimeError("the governor is off: it begins with the program, by its policy or bursar.governor()")
     idle, pause, trims = one._settings
-    settings = {"limit": one.limit, "pause": pause / 1e9, "idle": idle / 1e9, "freeze": one._freeze, "trim": trims}
+    settings: dict[str, Any] = {"limit": one.limit, "pause": pause / 1e9, "idle": idle / 1e9}
+    settings |= {"freeze": one._freeze, "trim": trims}
     before = (one.limit, pause, idle, int(bool(one._freeze)), int(trims))[which]
     if which == 0:
         _limit = one.limit if _limit is None else _limit
@@ -60,7 +62,8 @@ def show() -> str:
         key = f"scope.{_key(name)}.{kind}" if kind != "sum" else f"budget.{_key(name)}"
         key = key if kind else "run.budget"
         lines.append(f"{key} = {_size(now)}  # {source}" if now else f"# {key}: none; {source}")
-    lines += [f"scope.{_key(name)}.left_open = {json.dumps(action)}" for name, action in _bursar.open_defaults().items()]
+    for name, action in _bursar.open_defaults().items():
+        lines.append(f"scope.{_key(name)}.left_open = {json.dumps(action)}")
     threshold, warmup = _bursar.verdict_set(64, 500, False)
     _bursar.verdict_set(threshold, warmup, False)
     lines += [f"verdict.threshold = {threshold}", f"verdict.warmup = {warmup}", *_governed()]

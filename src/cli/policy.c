@@ -239,9 +239,8 @@ int bursar_cli_policy(int argc, char **argv) {
       .usage = "(check FILE | set (PID | LEDGER) KEY VALUE | show (PID | LEDGER)) [OPTION…]",
       .about =
           "check: explains a policy file, rule by rule, or names every mistake in it as FILE:LINE, and exits with 1.\n"
-          "set: changes a running program's, such as scope.\"GET /predict\".hard to 200MiB: never to weaken a limit "
-          "that was\n"
-          "set at its start. Exits with 1 where that is refused, or no answer comes.\n"
+          "set: changes a running program's, such as scope.load.hard to 200MiB; never to weaken a limit that was set\n"
+          "at its start.  Exits with 1 where it is refused, or where no answer comes.\n"
           "show: what binds now, and where it is from.\n"
           "docs/policy.md has what a policy may say.",
       .options = options};

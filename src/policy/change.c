@@ -41,8 +41,9 @@ static void refuse(struct bursar_change *change, int why, int64_t first, int64_t
   char key[BURSAR_RULES_TEXT], set[BURSAR_RULES_TEXT], stays[BURSAR_RULES_TEXT], asked[BURSAR_RULES_TEXT];
   key_of(change, key);
   if (why == -EPERM && !change->rule.number)
-    finish(change, BURSAR_CHANGED_REFUSED, "%s stays %.60s: a limit of %.60s was set at the start, and it can only be tighter",
-           key, value_of(change, (struct bursar_rule){.number = now}, stays),
+    finish(change, BURSAR_CHANGED_REFUSED,
+           "%s stays %.60s: a limit of %.60s was set at the start, and it can only be tighter", key,
+           value_of(change, (struct bursar_rule){.number = now}, stays),
            value_of(change, (struct bursar_rule){.number = first}, set));
   else if (why == -EPERM)
     finish(change, BURSAR_CHANGED_REFUSED,

@@ -60,7 +60,5 @@ int bursar_toml_parse(const char *text, size_t bytes, struct bursar_toml *out, s
 void bursar_toml_free(struct bursar_toml *toml);
 /* "a table", "a text" … */
 const char *bursar_toml_kind_name(uint8_t kind);
-/* One character, strictly decoded: the bytes that it takes, 0 where they are no UTF-8. */
-size_t bursar_toml_utf8(const char *at, size_t left);
 
 #endif

@@ -1,4 +1,4 @@
-"""A policy as a file: what is wrong with one, each mistake with its line; and what binds where a program starts with it."""
+"""A policy as a file: what is wrong with one, each mistake with its line; and what binds where a program starts."""
 
 import json
 from collections.abc import Callable

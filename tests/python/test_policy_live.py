@@ -217,7 +217,8 @@ def test_many_names_are_shown_whole(program: "Callable[..., Program]", bursar: R
 def test_one_that_rests_is_changed_when_it_works(program: "Callable[..., Program]", facts: Facts) -> None:
     one = program()
     assert one.asked("rest") == "resting\n"
-    assert "no answer from " in (said := one.refused(1, f"{KEY}.hard", "260 MiB")) and "which rests or is slow: it will be" in said
+    said = one.refused(1, f"{KEY}.hard", "260 MiB")
+    assert "no answer from " in said and "which rests or is slow: it will be" in said
     said = one.refused(1, f"{KEY}.hard", "270 MiB")
     assert "nor was an earlier change answered, which this one takes the place of" in said
     assert one.asked("say") and one.asked("say")
