@@ -125,10 +125,9 @@ int bursar_policy_apply(void) {
   memcpy(governor, rules.of, sizeof governor);
   binds = true;
   bursar_rules_free(&rules);
-  return stay
-             ? PyErr_WarnFormat(PyExc_RuntimeWarning, 3,
-                                "%s: limits above those that bind since the start are left out: %u", path_of, stay)
-             : 0;
+  return stay ? PyErr_WarnFormat(PyExc_RuntimeWarning, 3,
+                                 "%s: limits above those that bind since the start are left out: %u", path_of, stay)
+              : 0;
 }
 
 /* --- for Python ------------------------------------------------------------------------------------------------------------------ */

@@ -2,8 +2,8 @@
 
 A ```python block is a program, saved under the name that its first line gives (`# leak.py`), and run where the package
 is that it says it needs (`# leak.py (needs numpy)`); a ```toml block is a file, saved likewise. In a ```console block a
-line that begins with `$ ` is a command, the lines after it are what it prints: each must be in the output, where numbers
-and folders may differ, and `...` stands for anything."""
+line that begins with `$ ` is a command, the lines after it are what it prints: each must be in the output, where
+numbers and folders may differ, and `...` stands for anything."""
 
 import os
 import re

@@ -281,18 +281,13 @@ def answered(path: Path, number: int) -> bytes:
     raise AssertionError(f"no answer to change {number}")
 
 
+NASTY = [b"?", b"?99999999999999999999", b"?-1", b"\0", b"scope.a.hard = \xff", b"[run]\nwipe = false"]
+TEXTS = st.text(max_size=50).map(lambda text: f"scope.{text}.hard = 1".encode()) | st.sampled_from(NASTY)
+PAGES = st.tuples(st.integers(0, 2**32 - 1) | st.integers(0, 2048), st.binary(max_size=200) | TEXTS)
+
+
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    pages=st.lists(
-        st.tuples(
-            st.integers(0, 2**32 - 1) | st.integers(0, 2048),
-            st.binary(max_size=200)
-            | st.sampled_from([b"?", b"?99999999999999999999", b"?-1", b"\0", b"scope.a.hard = \xff", b"[run]\nwipe = false"])
-            | st.text(max_size=50).map(lambda text: f"scope.{text}.hard = 1".encode()),
-        ),
-        min_size=5, max_size=40,
-    )
-)  # fmt: skip
+@given(pages=st.lists(PAGES, min_size=5, max_size=40))
 def test_whatever_is_written_to_the_page(program: "Callable[..., Program]", pages: "list[tuple[int, bytes]]") -> None:
     one = program("exact")
     before = {key: value for key, value in one.says().items() if "GET" in key or not key}
