@@ -577,7 +577,7 @@ static bool line_closes(const struct parser *p) {
 
 /* One that something stands behind says something else than it seems to (300 MiB). */
 static bool read_setting(struct parser *p) {
-  uint32_t to;
+  uint32_t to = 0;
   if (!read_pair(p, p->table, false, &to))
     return false;
   if (end_statement(p))
