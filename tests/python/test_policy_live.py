@@ -331,3 +331,49 @@ def test_changes_against_a_model(program: "Callable[..., Program]", changes: "li
         "process": found[""],
     } == now  # fmt: skip
     one.end()
+
+
+GOVERNED = """\
+import os, subprocess, sys
+import bursar
+
+kept = []
+with bursar.scope("GET /predict", hard="20 MiB", soft="10 MiB"):
+    try:
+        rows = [bytes(10_000) for _ in range(5000)]
+    except MemoryError:
+        rows = None
+for _ in range(1500):
+    with bursar.scope("leaky"):
+        kept.append(bytearray(3000))
+bursar.reclaim()
+change = subprocess.Popen([sys.argv[1], "policy", "set", str(os.getpid()), "scope.leaky.hard", "1 GiB"])
+while change.poll() is None:
+    many = [bytes(1000) for _ in range(1000)]
+"""
+
+
+@pytest.mark.parametrize("mode", ["exact", "sample", "count"])
+def test_what_governance_asks_to_see(bursar: Run, command: str, facts: Facts, tmp_path: Path, mode: str) -> None:
+    """Each refusal, soft limit, reclaim, change and verdict: its time, its scope, and the line where there is one."""
+    (tmp_path / "bursar.toml").write_text(f'[run]\nmode = "{mode}"\n[verdict]\nthreshold = 100\n')
+    script = tmp_path / "governed.py"
+    script.write_text(GOVERNED)
+    ledger = tmp_path / "governed.bursar"
+    done = bursar("run", "--policy", "bursar.toml", "-o", ledger, script, command)
+    assert done.returncode == 0 and done.stdout == "scope.leaky.hard none -> 1 GiB\n", done.stderr
+    read = facts(ledger)
+    events = {(event["kind"], event["scope"], event["text"]): event for event in read["events"]}
+    assert all(0 < event["time_s"] < LIMIT for event in read["events"])
+    kinds = [(kind, scope) for kind, scope, _ in events]
+    for expected in (
+        ("changed", "(process)"), ("soft", "GET /predict"), ("refused", "GET /predict"), ("verdict", "leaky"),
+        ("reclaimed", "(process)"), ("changed", "leaky"),
+    ):  # fmt: skip
+        assert expected in kinds, (expected, kinds)
+    (refused,) = {text for kind, _, text in events if kind == "refused"}
+    assert f"({script}:7)" in refused
+    where = [text for kind, _, text in events if kind == "verdict"]
+    assert f"({script}:12): " in where[1] and "a call" in where[0]
+    shown = bursar("report", ledger, "--view", "events").stdout
+    assert "leaky  scope.leaky.hard none -> 1 GiB" in shown
