@@ -218,7 +218,10 @@ static void find_plain(struct wish *wish, struct target *target, char path[BURSA
 static int tell_settings(struct wish *wish, struct target *target, const char *ledger) {
   char hooks[BURSAR_PROGRAM_PATH_MAX];
   struct bursar_buffer text;
-  if (is_plain(wish, target))
+  bool plain = is_plain(wish, target);
+  if (plain && wish->policy)
+    bursar_cli_complain(0, "the policy's limits bind Python alone: none binds %.800s", target->name);
+  if (plain)
     find_plain(wish, target, hooks);
   else
     find_preload(wish, target, hooks);

@@ -298,6 +298,11 @@ def test_run_does_not_begin_with_mistakes(
     assert not (tmp_path / "ran").exists() and not ledger.exists()
 
 
+def test_a_program_without_python_is_told(bursar: Run, policy: Callable[[str], Path]) -> None:
+    done = bursar("run", "--policy", policy("[scope.a]\nhard = 1\n"), "--", "/bin/true")
+    assert done.returncode == 0 and "the policy's limits bind Python alone: none binds /" in done.stderr
+
+
 def test_the_program_may_be_elsewhere(bursar: Run, policy: Callable[[str], Path], tmp_path: Path, python: str) -> None:
     """A relative path, read by a child in another folder."""
     policy("[scope.a]\nhard = 4096\n")

@@ -194,6 +194,13 @@ def test_the_rest_is_changed_by_a_thread(program: "Callable[..., Program]") -> N
     one.end()
 
 
+def test_stacks_with_native_frames_change_nothing(program: "Callable[..., Program]") -> None:
+    """Their ledgers have a version of their own."""
+    one = program("exact", "", "--native")
+    assert one.made(f"{KEY}.hard", "250 MiB") == f"{KEY}.hard 300 MiB -> 250 MiB"
+    one.end()
+
+
 def test_without_a_governor(program: "Callable[..., Program]") -> None:
     one = program()
     assert "the governor is off" in one.refused(2, "governor.pause", "1")
