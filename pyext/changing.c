@@ -15,13 +15,17 @@
 /* The one that is looked at: main GIL. */
 static struct {
   uint64_t number;
-  bool waits; /* for the main thread */
+  enum { IDLE, WAITS /* for the main thread: another may take its place */, RUNS } state;
+  bool called; /* the main thread was, and has not come yet */
   bool shows;
   size_t from; /* shows: the first byte that is wanted */
   struct bursar_change change;
 } asked;
 
-void bursar_changing_start(void) { asked.waits = false; }
+void bursar_changing_start(void) {
+  asked.state = IDLE;
+  asked.called = false;
+}
 
 static void tell(const struct bursar_change *change) {
   char text[sizeof change->text + 32];
@@ -107,19 +111,23 @@ static void make(void) {
 
 static void run(void *unused) {
   PyGILState_STATE state = PyGILState_Ensure();
-  if (asked.waits && asked.shows)
+  if (asked.state == RUNS && asked.shows)
     show();
-  else if (asked.waits) /* no other books were begun */
+  else if (asked.state == RUNS) /* no other books were begun */
     make();
-  asked.waits = false;
+  asked.state = IDLE;
   PyGILState_Release(state);
 }
 
 /* Between two instructions of whatever the main thread does, an import perhaps: what runs Python has a thread of its own, which can
  * wait for that. */
 static int go_on(void *unused) {
-  if (asked.waits && PyThread_start_new_thread(run, NULL) == PYTHREAD_INVALID_THREAD_ID)
-    asked.waits = false; /* it is tried again */
+  asked.called = false;
+  if (asked.state != WAITS)
+    return 0;
+  asked.state = RUNS;
+  if (PyThread_start_new_thread(run, NULL) == PYTHREAD_INVALID_THREAD_ID)
+    asked.state = IDLE; /* it is tried again */
   return 0;
 }
 
@@ -127,21 +135,27 @@ static int go_on(void *unused) {
 
 static __attribute__((noinline)) void hear(void) {
   char text[BURSAR_CONTROL_TEXT + 1];
+  uint64_t number;
   size_t bytes;
-  if (!bursar_answer_asked(&asked.number, text, &bytes))
+  if (!bursar_answer_asked(&number, text, &bytes) || (asked.state == WAITS && number == asked.number))
     return;
+  asked.number = number;
+  asked.state = IDLE;
   asked.shows = text[0] == '?';
   if (asked.shows)
     asked.from = strtoul(text + 1, NULL, 10);
   else
     bursar_change_make(text, bytes, &asked.change);
-  asked.waits = (asked.shows || !asked.change.result) && Py_AddPendingCall(go_on, NULL) == 0;
-  if (!asked.shows && asked.change.result)
+  if (!asked.shows && asked.change.result) {
     answer();
+    return;
+  }
+  asked.called = asked.called || Py_AddPendingCall(go_on, NULL) == 0;
+  asked.state = asked.called ? WAITS : IDLE;
 }
 
 void bursar_changing_hear(void) {
-  if (asked.waits || !bursar_holds_main_gil())
+  if (asked.state == RUNS || !bursar_holds_main_gil())
     return;
   bool was = bursar_anywhere_inside;
   int kept = errno;

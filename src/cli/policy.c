@@ -107,7 +107,7 @@ static int check(const char *path, bool json) {
 
 /* ---- a running program ---- */
 
-#define WAIT_NS 10000000000ull
+#define WAIT_NS 5000000000ull
 
 /* A process's number, or its ledger. */
 static int open_program(const char *given, struct bursar_ask *ask) {
