@@ -92,6 +92,27 @@ static PyObject *budget_held(PyObject *module, PyObject *args) {
   return PyLong_FromLongLong(name ? bursar_budget_sum(found) : bursar_budget_held());
 }
 
+static int add(PyObject *list, const char *name, size_t bytes, const char *kind, int64_t now, int64_t first) {
+  PyObject *one = Py_BuildValue("s#sLL", name, (Py_ssize_t)bytes, kind, (long long)now, (long long)first);
+  int status = one ? PyList_Append(list, one) : -1;
+  Py_XDECREF(one);
+  return status;
+}
+
+static PyObject *limits(PyObject *module, PyObject *unused) {
+  const struct bursar_limits *at;
+  int64_t process = bursar_limits_process(), first = bursar_limits_process_first();
+  PyObject *list = PyList_New(0);
+  if (list && (process || first) && add(list, "", 0, "", process, first) != 0)
+    Py_CLEAR(list);
+  for (uint32_t i = 0; list && (at = bursar_limits_at(i)); i++)
+    for (int kind = 0; list && kind < BURSAR_LIMIT_KINDS; kind++)
+      if ((at->now[kind] || at->first[kind]) &&
+          add(list, at->name, at->bytes, words[kind], at->now[kind], at->first[kind]) != 0)
+        Py_CLEAR(list);
+  return list;
+}
+
 static PyMethodDef functions[] = {
     {"limit_set", limit_set, METH_VARARGS, "(name or None: the process, kind, bytes, live)"},
     {"limit_of", limit_of, METH_VARARGS, "(name or None, kind): bytes; 0: none"},
@@ -99,6 +120,8 @@ static PyMethodDef functions[] = {
      "Bytes, of a size or a share such as 80%; the argument's name is for errors."},
     {"budget_held", budget_held, METH_VARARGS,
      "Bytes held by the entries of a name that has limits, or (None) by the process."},
+    {"limits", limits, METH_NOARGS,
+     "All of them: (name, kind, bytes, bytes at the start); the process's have neither."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -14,6 +14,7 @@
 #include "api.h"
 #include "balance.h"
 #include "base/tell.h"
+#include "changing.h"
 #include "container.h"
 #include "converting.h"
 #include "frames.h"
@@ -30,6 +31,7 @@
 #include "no_core.h"
 #include "numpy.h"
 #include "open.h"
+#include "policy.h"
 #include "prim/prim.h"
 #include "refusing.h"
 #include "report/summary.h"
@@ -115,7 +117,8 @@ static void close_books(enum bursar_state state) {
 
 static int open_books(const char *path, const struct bursar_boot *boot, enum bursar_phase phase, pid_t parent,
                       struct bursar_error *error) {
-  static const struct bursar_provider provider = {.stacks_moved = bursar_frames_moved, .warn = warn};
+  static const struct bursar_provider provider = {
+      .stacks_moved = bursar_frames_moved, .warn = warn, .asked = bursar_changing_hear};
   static bool sizes; /* a forked child's allocators, under hooks that are there still, are its parent's */
   if (!parent)
     sizes = boot->mode != BURSAR_MODE_EXACT && !bursar_counting_refuse();
@@ -142,6 +145,7 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
   if (!module)
     return bursar_error_set(error, BURSAR_FAILED, "this interpreter has no __main__");
   bursar_scope_start();
+  bursar_changing_start();
   bursar_frames_woven = settings.native;
   bursar_frames_start(is_main_thread() ? bursar_thread() : NULL, PyModule_GetDict(module));
   process.broken = NULL;
@@ -151,8 +155,11 @@ static int open_books(const char *path, const struct bursar_boot *boot, enum bur
   process.pid = getpid();
   snprintf(process.path, sizeof process.path, "%s", path);
   refused = listen_to(boot->mode, settings.domains);
-  if (!refused)
+  if (!refused) {
+    if (!parent) /* else it begins with the next that is asked: nobody forks with a thread of ours */
+      bursar_refusing_follow_process();
     return 0;
+  }
   close_books(BURSAR_STATE_STOPPED);
   return bursar_error_set(error, BURSAR_FAILED, "%s", refused);
 }
@@ -448,6 +455,8 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
     return raise_error(&error);
   if (process.boot.pid != getpid() && !process.boot.follow)
     Py_RETURN_NONE;
+  if (process.boot.policy[0] && bursar_policy_load(process.boot.policy, &error) != 0)
+    return raise_error(&error);
   if (process.boot.no_core && !bursar_no_core_set()) /* first: whatever becomes of the books */
     return NULL;
   if (register_handlers() != 0 || register_finish(module) != 0)
@@ -480,39 +489,68 @@ static PyObject *bursar_boot(PyObject *module, PyObject *arg) {
   bursar_refusing_limit_process(process.boot.budget);
   if (!BURSAR_KNOWS_FRAMES)
     bursar_tell("this Python is newer than this bursar: it counts, but knows no stacks");
+  if (process.boot.policy[0] && bursar_policy_apply() != 0)
+    return NULL;
   Py_RETURN_NONE;
 }
 
-/* As BURSAR asks for it: books in the default place, which end without a word. */
-static PyObject *bursar_switch_on(PyObject *module, PyObject *arg) {
-  const char *word = PyUnicode_Check(arg) ? PyUnicode_AsUTF8(arg) : NULL;
-  struct bursar_boot boot = {
-      .mode = word ? bursar_domains_mode(word) : 0, .domains = BURSAR_DOMAINS_OF_PYTHON, .within = 1, .quiet = true};
+/* What the settings ask for beside books. */
+static bool prepare_for(const struct bursar_boot *boot) {
+  const char *why = boot->wipe ? bursar_wiping_start() : NULL;
+  if (why)
+    bursar_tell(why);
+  if (boot->domains & BURSAR_DOMAINS_NATIVE || boot->native)
+    bursar_native_books_claim();
+  if (boot->domains & BURSAR_DOMAINS_NATIVE)
+    bursar_native_books_reach();
+  return !boot->no_core || bursar_no_core_set();
+}
+
+/* As BURSAR and BURSAR_POLICY ask for it: books in the default place, which end without a word.  Where they are open already, the
+ * policy's rules alone. */
+static PyObject *bursar_switch_on(PyObject *module, PyObject *args) {
+  const char *word;
+  PyObject *policy = NULL;
   struct bursar_error error = {0};
   struct bursar_place place;
-  if (!boot.mode) {
-    if (!PyErr_Occurred())
-      PyErr_SetString(PyExc_ValueError, "there is no such mode");
+  if (!PyArg_ParseTuple(args, "zO&:switch_on", &word, path_or_none, &policy))
     return NULL;
-  }
-  /* A user must not make a program with more rights than theirs write files. */
-  if (bursar_prim_secure() || PyInterpreterState_Get() != PyInterpreterState_Main() || bursar_account.active)
-    Py_RETURN_NONE;
-  if (bursar_place_create(NULL, false, "python", &place, &error) != 0)
+  struct bursar_boot boot = {.mode = word ? bursar_domains_mode(word) : BURSAR_MODE_SAMPLE,
+                             .domains = BURSAR_DOMAINS_OF_PYTHON,
+                             .within = 1,
+                             .quiet = true};
+  /* A user must not make a program with more rights than theirs write files, nor read them. */
+  bool ours = !bursar_prim_secure() && PyInterpreterState_Get() == PyInterpreterState_Main();
+  bool rules = ours && policy && !bursar_policy_binds();
+  int status = rules ? bursar_policy_load(PyBytes_AS_STRING(policy), &error) : 0;
+  Py_XDECREF(policy);
+  if (status != 0)
     return raise_error(&error);
-  if (register_handlers() != 0 || register_finish(module) != 0) {
-    bursar_place_discard(&place);
-    return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+  if (!boot.mode)
+    return PyErr_Format(PyExc_ValueError, "there is no such mode");
+  if (rules && !bursar_account.active) {
+    bursar_policy_fill(&boot);
+    boot.mode = word ? bursar_domains_mode(word) : boot.mode;
+    if (!prepare_for(&boot))
+      return NULL;
   }
-  bursar_tell_remember();
-  process.follow = process.quiet = process.under_run = true; /* what is executed hears BURSAR too */
-  process.boot = boot;
-  if (open_books(place.path, &boot, BURSAR_PHASE_STARTUP, 0, &error) != 0) {
-    bursar_place_discard(&place);
-    return raise_error(&error);
+  if (ours && !bursar_account.active) {
+    if (bursar_place_create(NULL, false, "python", &place, &error) != 0)
+      return raise_error(&error);
+    if (register_handlers() != 0 || register_finish(module) != 0) {
+      bursar_place_discard(&place);
+      return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+    }
+    bursar_tell_remember();
+    process.follow = process.quiet = process.under_run = true; /* what is executed hears BURSAR too */
+    process.boot = boot;
+    if (open_books(place.path, &boot, BURSAR_PHASE_STARTUP, 0, &error) != 0) {
+      bursar_place_discard(&place);
+      return raise_error(&error);
+    }
+    bursar_place_close(&place);
   }
-  bursar_place_close(&place);
-  Py_RETURN_NONE;
+  return !rules || bursar_policy_apply() == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *bursar_ledger_summary(PyObject *module, PyObject *args) {
@@ -574,7 +612,7 @@ static PyMethodDef functions[] = {
     {"mark", bursar_mark, METH_NOARGS, "Begins to watch for the greatest live bytes."},
     {"unmark", bursar_unmark, METH_O, "Ends it and returns them."},
     {"boot", bursar_boot, METH_O, "Starts as BURSAR_RUN says."},
-    {"switch_on", bursar_switch_on, METH_O, "Starts as BURSAR says."},
+    {"switch_on", bursar_switch_on, METH_VARARGS, "Starts as BURSAR and BURSAR_POLICY say."},
     {"no_core", bursar_no_core, METH_NOARGS, "No core file, no debugger."},
     {"finish", bursar_finish, METH_NOARGS, "Ends as `bursar run` promises."},
     {"ledger_summary", bursar_ledger_summary, METH_VARARGS, "Prints the summary of a ledger to a descriptor."},
@@ -586,9 +624,9 @@ static PyMethodDef functions[] = {
 
 static int fill(PyObject *module) {
   static int (*const parts[])(PyObject *) = {
-      bursar_scope_add_type, bursar_hideouts_add,   bursar_residue_add,    bursar_freeze_add,   bursar_vault_add,
-      bursar_container_add,  bursar_converting_add, bursar_open_add,       bursar_governor_add, bursar_verdicts_add,
-      bursar_uses_add,       bursar_shared_add,     bursar_limit_table_add};
+      bursar_scope_add_type, bursar_hideouts_add,   bursar_residue_add,     bursar_freeze_add,   bursar_vault_add,
+      bursar_container_add,  bursar_converting_add, bursar_open_add,        bursar_governor_add, bursar_verdicts_add,
+      bursar_uses_add,       bursar_shared_add,     bursar_limit_table_add, bursar_policy_add};
   bursar_api_publish();
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
     if (parts[i](module) != 0)

@@ -418,19 +418,28 @@ void bursar_open_drop(struct bursar_open *open) {
 
 /* --- for _open.py -------------------------------------------------------------------------------------------------------- */
 
+int bursar_open_default(PyObject *name, PyObject *action) {
+  if (action == Py_None)
+    return defaults && PyDict_Contains(defaults, name) == 1 ? PyDict_DelItem(defaults, name) : 0;
+  return check_action(action) != 0 || (!defaults && !(defaults = PyDict_New()))
+             ? -1
+             : PyDict_SetItem(defaults, name, action);
+}
+
+/* A name alone asks what it is. */
 static PyObject *open_default(PyObject *module, PyObject *args) {
-  PyObject *name, *action;
-  if (!PyArg_ParseTuple(args, "UO:open_default", &name, &action))
+  PyObject *name, *action = NULL;
+  if (!PyArg_ParseTuple(args, "U|O:open_default", &name, &action))
     return NULL;
-  if (action == Py_None) {
-    if (defaults && PyDict_Contains(defaults, name) == 1 && PyDict_DelItem(defaults, name) != 0)
-      return NULL;
-    Py_RETURN_NONE;
+  if (!action) {
+    PyObject *found = defaults ? PyDict_GetItemWithError(defaults, name) : NULL;
+    return PyErr_Occurred() ? NULL : Py_NewRef(found ? found : Py_None);
   }
-  if (check_action(action) != 0 || (!defaults && !(defaults = PyDict_New())) ||
-      PyDict_SetItem(defaults, name, action) != 0)
-    return NULL;
-  Py_RETURN_NONE;
+  return bursar_open_default(name, action) == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *open_defaults(PyObject *module, PyObject *unused) {
+  return defaults ? PyDict_Copy(defaults) : PyDict_New();
 }
 
 /* The innermost scope that watches here, or the next one around the given one; None. */
@@ -478,6 +487,7 @@ static PyMethodDef functions[] = {
     {"open_start", open_start, METH_VARARGS, "Puts the hooks in."},
     {"open_finish", open_finish, METH_NOARGS, "Nothing more is noted."},
     {"open_default", open_default, METH_VARARGS, "What scopes of a name do about what is left open."},
+    {"open_defaults", open_defaults, METH_NOARGS, "Of all names."},
     {"open_scope", open_scope, METH_O, "The scope that watches here, or around that one."},
     {"open_objects", open_objects, METH_O, "What a scope keeps of objects, a list; None where it does not watch."},
     {"open_hand", open_hand, METH_VARARGS, "Hands a descriptor from one scope to another."},

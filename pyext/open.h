@@ -16,6 +16,8 @@ struct bursar_open {
   PyObject *objects; /* a list of what was opened, as tuples; NULL: nothing yet */
 };
 
+/* What scopes of that name do where they say nothing: an action; None: nothing.  -1 with an exception. */
+int bursar_open_default(PyObject *name, PyObject *action);
 /* As the keyword left_open (NULL or None: what was said of the name) has it.  -1 with an exception. */
 int bursar_open_ask(struct bursar_open *open, PyObject *action, PyObject *name);
 /* Its scope is about to be the value of that context variable.  -1 with an exception. */

@@ -94,6 +94,7 @@ def step_tsan() -> Tally:
 FUZZERS = {
     "fuzz_reader": "tests/fuzz/corpus", "fuzz_safetensors": "tests/fuzz/safetensors",
     "fuzz_archive": "tests/fuzz/archive", "fuzz_age": "tests/fuzz/age",
+    "fuzz_policy": "tests/fuzz/policy",
 }  # fmt: skip
 
 

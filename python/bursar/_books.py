@@ -12,6 +12,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from . import _bursar
 from ._rss import resident
@@ -34,6 +35,7 @@ class _State:
         self.kept = False  # lent books stay open when the last borrower leaves
         self.closing: dict[int, Callable[[], None]] = {}  # called before the books close
         self.at_exit = False
+        self.limits = False  # start() has given the process a budget, which stop() takes back
         self.warned = False  # that measurements are estimates
 
     def forked(self) -> None:
@@ -77,7 +79,9 @@ def _close() -> None:
         before()
     _state.owner = _NOBODY
     _state.kept = False
-    _bursar.limit_set(None, "", 0, False)
+    if _state.limits:
+        _bursar.limit_set(None, "", 0, False)
+    _state.limits = False
     _bursar.stop()
 
 
@@ -107,12 +111,13 @@ def start(
     output: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
     force: bool = False,
     cap: int = 0,
-    temporary_within: int = 1,
+    temporary_within: int | None = None,
     follow_fork: bool = False,
     domains: str | None = None,
     native: bool = False,
     wipe: bool = False,
     budget: int | str | None = None,
+    policy: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
 ) -> None:
     """Open the books: from here on every block of the domains is accounted for.
 
@@ -123,7 +128,8 @@ def start(
         temp directory), where `bursar ls` finds it.
     force: replace an existing ledger at output (never a file that is no ledger).
     cap: the greatest size of the ledger in bytes, from 4 MiB to 4 GiB; 0: 64 MiB.
-    temporary_within: a block freed before its thread's next that many allocations, 1 to 1024, counts as temporary.
+    temporary_within: a block freed before its thread's next that many allocations, 1 to 1024, counts as temporary;
+        None: 1.
     follow_fork: forked children keep books of their own, in OUTPUT.PID.
     domains: whose blocks, separated by commas; None: python, or with a budget all.  They are python (its three
         allocator domains), numpy (the data of arrays), malloc (with calloc, realloc and their kin), mmap; native is the
@@ -133,35 +139,62 @@ def start(
         stderr says that they have not.  Names come when a report is made.
     wipe: from here on every block of memory is zeroed before it is freed, and where it moves: those of Python's
         allocators, of malloc and of NumPy, whoever allocated them, until the process ends.
-
     budget: what the process may hold until stop(): bytes, a size as "2 GiB", or a share as "80%" of what its control
         group may have (docs/budgets.md).
+    policy: a file with budgets, the governor, and what else docs/policy.md has.  Its table [run] says what the
+        arguments do not; its switches and theirs add up.  Where a policy binds already, this one may only make limits
+        tighter: a RuntimeWarning says so.
 
     Under `bursar run`, or where BURSAR in the environment has opened the books, this changes nothing; where another
     mode is asked for, it says so in one warning.  Blocks
     allocated before are not known to the books.  Source: the allocator hooks of PEP 445, the handlers of NEP 49.
 
-    ValueError: there is no such mode or domain, or a number is out of its range.  RuntimeError: the books are open
+    ValueError: there is no such mode or domain, a number is out of its range, or the policy has mistakes (the first is
+    named, `bursar policy check` names all).  OSError: it cannot be read.  RuntimeError: the books are open
     already elsewhere, or the ledger cannot be made (there is one and force is not given, or output is something else).
     """
-    domains = domains or ("python" if budget is None else "all")
-    _check(mode, cap, temporary_within, domains)
+    rules: dict[str, Any] = {} if policy is None else _bursar.policy_load(os.fspath(policy))
+    mode = rules.get("mode") if mode is None else mode
+    within = rules.get("temporary_within", 1) if temporary_within is None else temporary_within
+    of = rules.get("domains", "python" if budget is None else "all") if domains is None else domains
+    _check(mode, cap, within, of)
     limit = 0 if budget is None else _bursar.limit_read(budget, "budget")
     if limit and limit <= (held := resident(os.getpid(), "rss")):
         raise ValueError(f"budget={budget!r} is less than the {held} bytes that the process holds already")
-    if wipe:
+    if rules.get("no_core"):
+        _bursar.no_core()
+    if wipe or rules.get("wipe"):
         _bursar.wipe()
-    path = None if output is None else os.fspath(output)
+    follow, natively = follow_fork or rules.get("follow_fork", False), native or rules.get("native", False)
+    _start(mode, None if output is None else os.fspath(output), (force, cap, within, follow, of), natively, limit)
+    if policy is not None:
+        _apply()
+
+
+def _apply() -> None:
+    """What was read of a policy, but for its table [run]."""
+    _bursar.policy_apply()
+    settings = _bursar.policy_governor()
+    if settings is not None:
+        from ._governor import governor
+
+        governor(**settings)
+
+
+def _start(
+    mode: str | None, path: str | bytes | None, how: tuple[bool, int, int, bool, str], native: bool, limit: int
+) -> None:
+    force, cap, within, follow, domains = how
     with _state.lock:
         if is_open() and _state.owner == _NOBODY:
             kept = _bursar.status()["mode"]
             if mode not in (None, kept):
                 said = f"the books are kept in mode {kept} already: start(mode={mode!r}) changes nothing"
-                warnings.warn(said, stacklevel=2)
+                warnings.warn(said, stacklevel=3)
             return
         if is_open():
             same = mode in (None, _bursar.status()["mode"])
-            asked = (cap, temporary_within, follow_fork, domains, native)
+            asked = (cap, within, follow, domains, native)
             if same and path is None and not limit and asked == (0, 1, False, "python", False):
                 _state.owner = _STARTED
                 return
@@ -169,9 +202,10 @@ def start(
                 where = _bursar.status()["path"]
                 raise RuntimeError(f"the books are open already, in {where}: call bursar.stop() first")
             _close()
-        _open(_STARTED, path, force, cap, temporary_within, follow_fork, domains, mode or "sample", native)
+        _open(_STARTED, path, force, cap, within, follow, domains, mode or "sample", native)
         if limit:
             _bursar.limit_set(None, "", limit, False)
+            _state.limits = True
 
 
 def stop() -> None:

@@ -1,7 +1,8 @@
 """What the start-up file imports where `bursar run` or BURSAR asks for books: opens them before the program begins.
 
 BURSAR=sample, count or exact opens books in any Python, each in a ledger of its own in the default place; off, or
-nothing, does not.  Children inherit it.  It is not heard in a program with more rights than its user (setuid), nor with
+nothing, does not.  BURSAR_POLICY=FILE opens them as the policy says, and applies it; under `bursar run` it applies the
+rules alone.  Children inherit both.  They are not heard in a program with more rights than its user (setuid), nor with
 -E or -I.
 
 BURSAR_RUN is taken out of the environment, of os.environ and of C, unless the books follow forks, so that no child
@@ -56,14 +57,27 @@ def _run(settings: str) -> None:
             _imports.begin(pairs["imports"], _decode(pairs["imports_out"]), _decode(pairs["out"]), there)
 
 
-def _switch_on(mode: str) -> None:
-    if mode in ("", "off"):
+def _switch_on(mode: str, policy: str) -> None:
+    if mode == "off" or not (mode or policy):
         return
-    if mode not in ("sample", "count", "exact"):
+    if mode not in ("", "sample", "count", "exact"):
         raise ValueError(f"BURSAR is {mode!r}: set it to sample, count, exact or off")
     from . import _bursar
 
-    _bursar.switch_on(mode)
+    _bursar.switch_on(mode or None, policy or None)
+
+
+def _govern() -> None:
+    """What a policy says of the governor, which is Python's and imports what it needs."""
+    if "bursar._bursar" not in sys.modules:
+        return
+    from . import _bursar
+
+    settings = _bursar.policy_governor()
+    if settings is not None:
+        from ._governor import governor
+
+        governor(**settings)
 
 
 def _begin() -> None:
@@ -71,10 +85,14 @@ def _begin() -> None:
         if "BURSAR_RUN" in os.environ:
             _run(os.environ["BURSAR_RUN"])
         if not sys.flags.ignore_environment:
-            _switch_on(os.environ.get("BURSAR", "off"))
+            _switch_on(os.environ.get("BURSAR", ""), os.environ.get("BURSAR_POLICY", ""))
+        _govern()
     except Exception as error:  # a program must start with or without its books
+        extension = sys.modules.get("bursar._bursar")
+        kept = extension is not None and extension.live_bytes() >= 0
         if sys.stderr is not None:  # descriptor 2 may be closed
-            sys.stderr.write("bursar: no books are kept: " + " ".join(str(error).split()) + "\n")
+            what = "the policy does not bind: " if kept else "no books are kept: "
+            sys.stderr.write("bursar: " + what + " ".join(str(error).split()) + "\n")
 
 
 _begin()

@@ -201,6 +201,7 @@ int bursar_account_start(const struct bursar_settings *settings, const struct bu
     bursar_writer_close(&account->writer);
     return status;
   }
+  bursar_answer_start();
   account->provider.stacks_moved();
   account->active = true;
   bursar_account_phase((enum bursar_phase)settings->phase);

@@ -38,6 +38,8 @@ struct bursar_provider {
   void (*stacks_moved)(void);
   /* The books stopped by themselves: one line for the user.  Any thread. */
   void (*warn)(const char *line);
+  /* A reader has asked for a change: bursar_answer_asked() tells which.  NULL: none is heard.  Not under the lock of the books. */
+  void (*asked)(void);
 };
 
 struct bursar_account {

@@ -121,13 +121,52 @@ static __attribute__((noinline)) void answer_now(uint64_t request) {
   bursar_look_end(&look);
 }
 
+static const struct bursar_control *control(void) {
+  return (const struct bursar_control *)(void *)((char *)bursar_account.writer.head + BURSAR_AT_CONTROL);
+}
+
+static struct bursar_changed *changed(void) {
+  return (struct bursar_changed *)(void *)((char *)bursar_account.writer.head + BURSAR_AT_CHANGED);
+}
+
+void bursar_answer_start(void) { changed()->takes = bursar_account.provider.asked != NULL; }
+
+bool bursar_answer_asked(uint64_t *number, char text[BURSAR_CONTROL_TEXT + 1], size_t *bytes) {
+  if (!bursar_account.writer.head)
+    return false;
+  *number = __atomic_load_n(&control()->change, __ATOMIC_ACQUIRE);
+  uint32_t length = __atomic_load_n(&control()->bytes, __ATOMIC_RELAXED);
+  if (*number == __atomic_load_n(&changed()->done, __ATOMIC_RELAXED))
+    return false;
+  *bytes = length < BURSAR_CONTROL_TEXT ? length : BURSAR_CONTROL_TEXT;
+  memcpy(text, control()->text, *bytes);
+  text[*bytes] = 0;
+  __atomic_thread_fence(__ATOMIC_ACQUIRE);
+  return __atomic_load_n(&control()->change, __ATOMIC_RELAXED) == *number;
+}
+
+void bursar_answer_change(uint64_t number, enum bursar_changed_result result, const char *text, size_t bytes,
+                          size_t more) {
+  struct bursar_changed *to = bursar_account.writer.head ? changed() : NULL;
+  if (!to)
+    return;
+  __atomic_store_n(&to->begun, number, __ATOMIC_RELEASE);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  to->result = (uint32_t)result;
+  to->bytes = (uint32_t)(bytes < sizeof to->text ? bytes : sizeof to->text);
+  to->more = (uint32_t)more;
+  memcpy(to->text, text, to->bytes);
+  __atomic_store_n(&to->done, number, __ATOMIC_RELEASE);
+}
+
 void bursar_answer_if_asked(void) {
   static uint64_t quiet_until;
   if (!bursar_account.writer.head)
     return;
-  const struct bursar_control *control =
-      (const struct bursar_control *)(void *)((char *)bursar_account.writer.head + BURSAR_AT_CONTROL);
-  uint64_t request = __atomic_load_n(&control->request, __ATOMIC_ACQUIRE);
+  if (__atomic_load_n(&control()->change, __ATOMIC_RELAXED) != __atomic_load_n(&changed()->done, __ATOMIC_RELAXED) &&
+      bursar_account.provider.asked)
+    bursar_account.provider.asked();
+  uint64_t request = __atomic_load_n(&control()->request, __ATOMIC_ACQUIRE);
   if (request == __atomic_load_n(&answer()->done, __ATOMIC_RELAXED))
     return;
   uint64_t began = bursar_prim_now();

@@ -28,6 +28,7 @@ static struct name {
   uint16_t series;     /* index in the region, + 1; 0: none */
   bool full;           /* there is no room for one */
   bool traced;
+  bool told; /* where it leaks */
 } names_of[NAMES];
 static uint16_t next_of[BURSAR_SCOPE_SLOTS], previous_of[BURSAR_SCOPE_SLOTS];
 static uint32_t ended_at[BURSAR_SCOPE_SLOTS]; /* the low word of the calls of its name then */
@@ -565,6 +566,35 @@ static void write_sites(struct bursar_leaks *series, struct held *held, uint32_t
   series->sites = have;
 }
 
+/* A string of the ledger's, cut: what was interned lies in one piece. */
+static int text_of(uint32_t string, const char **text) {
+  const char *at = (const char *)bursar_account.writer.base[BURSAR_REGION_STRINGS] + string;
+  uint32_t bytes = 1;
+  *text = "?";
+  if (string) {
+    memcpy(&bytes, at, sizeof bytes);
+    *text = at + sizeof bytes;
+  }
+  return bytes < 400 ? (int)bytes : 400;
+}
+
+/* Once after an alarm, of what survives most: the line of Python that made it. */
+static void tell_where(struct bursar_leaks *series, struct name *name) {
+  const struct bursar_leaks_site *site = &series->site[0];
+  const char *function, *file;
+  char text[1024];
+  uint32_t at = 0;
+  while (series->sites && at < site->depth && site->frame[at].flags & BURSAR_NODE_NATIVE)
+    at++;
+  if (name->told || series->state != BURSAR_LEAKS_ALARM || !series->sites || at == site->depth)
+    return;
+  name->told = true;
+  int length = text_of(site->frame[at].function, &function), path = text_of(site->frame[at].file, &file);
+  snprintf(text, sizeof text, "%.*s (%.*s:%u): %llu bytes of %llu calls survive", length, function, path, file,
+           site->frame[at].line, (unsigned long long)site->bytes, (unsigned long long)site->calls);
+  tell(series, text, (double)site->bytes);
+}
+
 void bursar_verdict_survey(uint32_t which, void (*each)(struct bursar_verdict_table *table)) {
   struct bursar_leaks *series = &all_series()[which];
   struct bursar_verdict_table *table = bursar_prim_reserve(sizeof *table, true);
@@ -586,6 +616,7 @@ void bursar_verdict_survey(uint32_t which, void (*each)(struct bursar_verdict_ta
     series->looked_calls = calls - first;
     series->looked_ns = now();
     done(series);
+    tell_where(series, name);
     /* Mode exact has what is held at the alarm already, and looks again at the calls after it. */
     if (bursar_account.mode == BURSAR_MODE_EXACT && calls < series->since_calls + LOOKED)
       name->survey = series->since_calls + LOOKED;

@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "base/near.h"
 #include "prim/prim.h"
 
 #include <errno.h>
@@ -9,7 +10,7 @@
 #include <unistd.h>
 
 #define OPTIONS_MAX 64 /* of one verb; a row more is a mistake that the parser would only hide */
-#define WORD_MAX 32    /* longer words are near to nothing */
+#define WORD_MAX 32    /* of an option's name, as it is shown */
 
 /* ---- messages ---- */
 
@@ -41,43 +42,6 @@ int bursar_cli_finish(struct bursar_buffer *out) {
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
-/* Letters to change, add, drop or swap with their neighbour to make one word of the other. */
-static size_t distance(const char *a, const char *b) {
-  size_t row[3][WORD_MAX + 1];
-  size_t la = strlen(a);
-  size_t lb = strlen(b);
-  if (la > WORD_MAX || lb > WORD_MAX)
-    return WORD_MAX;
-  for (size_t j = 0; j <= lb; j++)
-    row[0][j] = j;
-  for (size_t i = 1; i <= la; i++) {
-    size_t *now = row[i % 3];
-    const size_t *before = row[(i + 2) % 3];
-    now[0] = i;
-    for (size_t j = 1; j <= lb; j++) {
-      now[j] = least(least(before[j] + 1, now[j - 1] + 1), before[j - 1] + (a[i - 1] != b[j - 1]));
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        now[j] = least(now[j], row[(i + 1) % 3][j - 2] + 1);
-    }
-  }
-  return row[la % 3][lb];
-}
-
-const char *bursar_cli_nearest(const char *word, const char *const *words) {
-  const char *best = NULL;
-  size_t best_distance = WORD_MAX;
-  size_t length = strlen(word);
-  for (; *words; words++) {
-    size_t far = length >= 2 && strncmp(word, *words, length) == 0 ? 1 : distance(word, *words);
-    if (far < best_distance) {
-      best_distance = far;
-      best = *words;
-    }
-  }
-  /* A third of the letters may be wrong, at least one. */
-  return best && best_distance <= 1 + length / 3 && best_distance < length ? best : NULL;
-}
-
 int bursar_cli_choice(const char *word, const char *const *words) {
   for (int i = 0; words[i]; i++)
     if (strcmp(word, words[i]) == 0)
@@ -87,7 +51,7 @@ int bursar_cli_choice(const char *word, const char *const *words) {
 
 int bursar_cli_unknown(const char *verb, const char *kind, const char *word, const char *const *words) {
   char all[512] = "";
-  const char *near = bursar_cli_nearest(word, words);
+  const char *near = bursar_near(word, words);
   if (near)
     return bursar_cli_complain(2, "%s: no %s '%s': did you mean %s?", verb, kind, word, near);
   for (size_t i = 0, used = 0; words[i] && used < sizeof all; i++)
@@ -140,7 +104,7 @@ static int unknown_option(const struct bursar_cli_syntax *syntax, const char *wo
   size_t length = strcspn(word, "=");
   memcpy(typed, word, least(length, WORD_MAX));
   const char *name = typed + strspn(typed, "-");
-  const char *near = strncmp(word, "--", 2) == 0 || strlen(name) > 1 ? bursar_cli_nearest(name, names) : NULL;
+  const char *near = strncmp(word, "--", 2) == 0 || strlen(name) > 1 ? bursar_near(name, names) : NULL;
   if (near)
     return bursar_cli_complain(2, "%s: no option %.*s: did you mean --%s?", syntax->verb, (int)length, word, near);
   return bursar_cli_complain(2, "%s: no option %.*s: see bursar %s --help", syntax->verb, (int)length, word,

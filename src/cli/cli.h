@@ -42,6 +42,7 @@ int bursar_cli_model_unpack(int argc, char **argv);
 int bursar_cli_model_keygen(int argc, char **argv);
 int bursar_cli_model_seal(int argc, char **argv);
 int bursar_cli_model_open(int argc, char **argv);
+int bursar_cli_policy(int argc, char **argv);
 int bursar_cli_ls(int argc, char **argv);
 int bursar_cli_clean(int argc, char **argv);
 
@@ -95,8 +96,6 @@ int bursar_cli_fail(const struct bursar_error *error);
 int bursar_cli_unknown(const char *verb, const char *kind, const char *word, const char *const *words);
 /* The index of `word` in `words` (ended by NULL), or -1. */
 int bursar_cli_choice(const char *word, const char *const *words);
-/* The nearest of `words` (ended by NULL) where one is near enough to be meant, else NULL. */
-const char *bursar_cli_nearest(const char *word, const char *const *words);
 /* Ends a buffer on stdout and frees it.  Returns 0, or 1 after a complaint that it could not be written. */
 int bursar_cli_finish(struct bursar_buffer *out) __attribute__((warn_unused_result));
 

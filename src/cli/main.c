@@ -1,4 +1,5 @@
 /* main.c: the command: finds the verb and hands over. */
+#include "base/near.h"
 #include "cli/cli.h"
 
 #include <fcntl.h>
@@ -14,6 +15,7 @@ const struct bursar_cli_verb bursar_cli_verbs[] = {
     {"imports", "what a program's imports cost, and which it never used", bursar_cli_imports},
     {"diff", "compare two ledgers", bursar_cli_diff},
     {"verdict", "say whether scopes leak, how much a call, and where", bursar_cli_verdict},
+    {"policy", "explain a policy file and what is wrong with it, or change a running program's", bursar_cli_policy},
     {"ls", "list ledgers and what became of their programs", bursar_cli_ls},
     {"clean", "remove the ledgers of ended programs", bursar_cli_clean},
     {NULL, NULL, NULL}};
@@ -35,7 +37,7 @@ static int unknown_verb(const char *word) {
   for (; bursar_cli_verbs[n].name && n < VERBS_MAX; n++)
     names[n] = bursar_cli_verbs[n].name;
   names[n] = NULL;
-  const char *near = bursar_cli_nearest(word + strspn(word, "-"), names);
+  const char *near = bursar_near(word + strspn(word, "-"), names);
   const char *kind = word[0] == '-' ? "option" : "verb";
   if (near)
     return bursar_cli_complain(2, "no %s '%s': did you mean bursar %s?", kind, word, near);

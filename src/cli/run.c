@@ -6,11 +6,12 @@
 #include "cli/binary.h"
 #include "cli/cli.h"
 #include "cli/program.h"
-#include "cli/tune.h"
 #include "ledger/domains.h"
 #include "ledger/layout.h"
 #include "ledger/place.h"
 #include "policy/limits.h"
+#include "policy/rules.h"
+#include "policy/tune.h"
 #include "prim/prim.h"
 
 #include <errno.h>
@@ -35,7 +36,9 @@ struct wish {
   const char *domains_text;
   const char *tune;
   const char *budget_text;
-  int64_t budget;               /* 0: none */
+  int64_t budget; /* 0: none */
+  const char *policy;
+  char policy_path[PATH_MAX];   /* the same, absolute: the program may be elsewhere when it reads it */
   char tuned[BURSAR_TUNE_ROOM]; /* what that put into the environment */
   uint32_t domains;
   bool force;
@@ -94,6 +97,49 @@ static int check_settings(struct wish *wish) {
   if (wish->python && !wish->python[0])
     return bursar_cli_complain(2, "run: --python needs the name of a Python");
   return -1;
+}
+
+/* What the policy's table [run] says, where no option does. */
+static void take_rules(struct wish *wish, const struct bursar_rules *rules) {
+  const struct bursar_rule *of = rules->of;
+  static char domains[128], within[16];
+  if (of[BURSAR_RULES_MODE].line && !wish->mode)
+    wish->mode = bursar_domains_mode_name((uint32_t)of[BURSAR_RULES_MODE].number);
+  for (uint32_t domain = 0; domain < BURSAR_DOMAIN_COUNT && !wish->domains_text; domain++)
+    if (bursar_rules_domains(rules) >> domain & 1) {
+      size_t used = strlen(domains);
+      snprintf(domains + used, sizeof domains - used, "%s%s", used ? "," : "", bursar_domains_name(domain));
+    }
+  if (domains[0])
+    wish->domains_text = domains;
+  if (of[BURSAR_RULES_TEMPORARY_WITHIN].line && !wish->within_text) {
+    snprintf(within, sizeof within, "%d", (int)of[BURSAR_RULES_TEMPORARY_WITHIN].number);
+    wish->within_text = within;
+  }
+  if (of[BURSAR_RULES_TUNE].line && !wish->tune)
+    wish->tune = bursar_tune_names[of[BURSAR_RULES_TUNE].number - 1];
+  wish->native = wish->native || of[BURSAR_RULES_NATIVE].number;
+  wish->wipe = wish->wipe || of[BURSAR_RULES_WIPE].number;
+  wish->no_core = wish->no_core || of[BURSAR_RULES_NO_CORE].number;
+  wish->follow = wish->follow || of[BURSAR_RULES_FOLLOW_FORK].number;
+}
+
+static int read_policy(struct wish *wish) {
+  static struct bursar_mistakes mistakes;
+  struct bursar_rules rules;
+  struct bursar_error error;
+  if (!wish->policy)
+    return -1;
+  int status = bursar_rules_read(wish->policy, &rules, &mistakes, &error);
+  if (status == BURSAR_MISUSE)
+    status = bursar_rules_fail(wish->policy, &mistakes, &error);
+  if (status == 0 && !realpath(wish->policy, wish->policy_path))
+    status =
+        bursar_error_set(&error, BURSAR_FAILED, "cannot read the policy %.800s: %s", wish->policy, strerror(errno));
+  if (status == 0)
+    take_rules(wish, &rules);
+  bursar_rules_free(&rules);
+  return status == 0 ? -1 : bursar_cli_fail(&error);
 }
 
 /* The ledger's path may hold anything; what could be taken for a separator, or not be seen, is written %XX. */
@@ -184,7 +230,10 @@ static void find_plain(struct wish *wish, struct target *target, char path[BURSA
 static int tell_settings(struct wish *wish, struct target *target, const char *ledger) {
   char hooks[BURSAR_PROGRAM_PATH_MAX];
   struct bursar_buffer text;
-  if (is_plain(wish, target))
+  bool plain = is_plain(wish, target);
+  if (plain && wish->policy)
+    bursar_cli_complain(0, "the policy's limits bind Python alone: none binds %.800s", target->name);
+  if (plain)
     find_plain(wish, target, hooks);
   else
     find_preload(wish, target, hooks);
@@ -201,6 +250,8 @@ static int tell_settings(struct wish *wish, struct target *target, const char *l
                        BURSAR_CAP_DEFAULT, wish->within, wish->domains, wish->follow, wish->native, wish->wipe,
                        wish->no_core, wish->imports != NULL);
   add_encoded(&text, hooks);
+  bursar_buffer_text(&text, ";policy=");
+  add_encoded(&text, wish->policy_path);
   bursar_buffer_text(&text, ";tune=");
   add_encoded(&text, wish->tuned);
   if (wish->imports) {
@@ -417,6 +468,10 @@ int bursar_cli_run(int argc, char **argv) {
        .value = "N",
        .text = &wish.within_text,
        .help = "temporary blocks are those freed before their thread's next\nN allocations; 1 unless given"},
+      {.name = "policy",
+       .value = "FILE",
+       .text = &wish.policy,
+       .help = "budgets, governor, modes and the rest as a file says them\n(docs/policy.md); options given here win"},
       {.name = "python", .value = "EXE", .text = &wish.python, .help = "the Python to use; else the one beside bursar"},
       {.letter = 'm', .ends = true, .value = "MODULE", .text = &wish.module, .help = "run a module, as python -m does"},
       {.letter = 'c', .ends = true, .value = "CODE", .text = &wish.code, .help = "run this code, as python -c does"},
@@ -435,6 +490,8 @@ int bursar_cli_run(int argc, char **argv) {
       .leading = true};
   int count;
   int status = bursar_cli_options(&syntax, argc, argv, &count);
+  if (status < 0)
+    status = read_policy(&wish);
   if (status < 0)
     status = check_settings(&wish);
   if (status >= 0)

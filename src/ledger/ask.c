@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -13,6 +15,7 @@
 #define SANE_BYTES (1ull << 56)
 #define LOOK_EVERY_NS 1000000
 #define RESTS_NS 25000000
+#define RESTS_FROM_CHANGES_NS 1000000000 /* a change is worth a wait: on a busy machine nobody works all the time */
 
 static bool read_at(int fd, void *out, size_t bytes, uint64_t at) {
   ssize_t n;
@@ -30,6 +33,10 @@ static uint64_t live_of(const struct bursar_books *books, unsigned domain) {
   return live < SANE_BYTES ? live : 0;
 }
 
+static bool is_known(uint32_t version) {
+  return version == BURSAR_LEDGER_VERSION || version == BURSAR_LEDGER_VERSION_NATIVE;
+}
+
 static bool read_head(struct bursar_ask *ask) {
   struct bursar_counts counts;
   struct bursar_books books;
@@ -37,7 +44,7 @@ static bool read_head(struct bursar_ask *ask) {
   int fd = ask->place.fd;
   if (!read_at(fd, &ask->header, sizeof ask->header, BURSAR_AT_HEADER) ||
       !read_at(fd, &counts, sizeof counts, BURSAR_AT_COUNTS) || !read_at(fd, &books, sizeof books, BURSAR_AT_BOOKS) ||
-      fstat(fd, &is) != 0 || ask->header.version != BURSAR_LEDGER_VERSION)
+      fstat(fd, &is) != 0 || !is_known(ask->header.version))
     return false;
   ask->inode = is.st_ino;
   ask->open = counts.state == BURSAR_STATE_OPEN;
@@ -147,6 +154,83 @@ bool bursar_ask_inside(struct bursar_ask *ask, uint64_t wait_ns, struct bursar_i
     nanosleep(&soon, NULL);
   }
   return false;
+}
+
+/* --- changes --------------------------------------------------------------------------------------------------------- */
+
+int bursar_ask_open_file(const char *path, struct bursar_ask *out, struct bursar_error *error) {
+  struct bursar_header header;
+  struct stat is;
+  memset(out, 0, sizeof *out);
+  out->place.fd = -1;
+  int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (fd < 0)
+    return bursar_error_set(error, BURSAR_FAILED, "cannot read %.800s: %s", path, strerror(errno));
+  bool good = fstat(fd, &is) == 0 && S_ISREG(is.st_mode) && read_at(fd, &header, sizeof header, BURSAR_AT_HEADER) &&
+              memcmp(header.magic, BURSAR_LEDGER_MAGIC, sizeof header.magic) == 0;
+  close(fd);
+  if (!good)
+    return bursar_error_set(error, BURSAR_FAILED, "%.800s is no ledger: bursar ls lists them", path);
+  int status = bursar_ask_open((pid_t)header.pid, out, error);
+  if (status == 0 && (out->place.fd < 0 || out->inode != is.st_ino)) {
+    bursar_ask_close(out);
+    out->place.fd = -1;
+    return bursar_error_set(error, BURSAR_FAILED,
+                            "the program of %.800s has ended, or keeps other books: give one that runs", path);
+  }
+  return status;
+}
+
+static bool was_changed(const struct bursar_ask *ask, uint64_t number, struct bursar_changed *out) {
+  uint64_t done;
+  return read_at(ask->place.fd, out, sizeof *out, BURSAR_AT_CHANGED) && out->done == number && out->begun == number &&
+         read_at(ask->place.fd, &done, sizeof done, BURSAR_AT_CHANGED) && done == number && /* begun, still */
+         out->bytes <= sizeof out->text;
+}
+
+static bool put_change(int fd, const char *text, uint64_t number) {
+  struct bursar_control control = {.change = number, .bytes = (uint32_t)strlen(text)};
+  const size_t head = offsetof(struct bursar_control, bytes), body = sizeof control - head;
+  if (control.bytes > sizeof control.text)
+    return false;
+  memcpy(control.text, text, control.bytes);
+  return pwrite(fd, (const char *)&control + head, body, (off_t)(BURSAR_AT_CONTROL + head)) == (ssize_t)body &&
+         pwrite(fd, &control.change, sizeof control.change,
+                (off_t)(BURSAR_AT_CONTROL + offsetof(struct bursar_control, change))) == (ssize_t)sizeof control.change;
+}
+
+enum bursar_ask_outcome bursar_ask_change(struct bursar_ask *ask, const char *text, uint64_t wait_ns,
+                                          struct bursar_changed *out, bool *replaced) {
+  enum bursar_ask_outcome outcome = BURSAR_ASK_DENIED;
+  struct bursar_control before;
+  struct stat is;
+  *replaced = false;
+  if (!ask->open || !read_at(ask->place.fd, out, sizeof *out, BURSAR_AT_CHANGED) || !out->takes)
+    return BURSAR_ASK_DEAF;
+  int fd = open(ask->place.path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (fd < 0)
+    return outcome;
+  /* One at a time: nobody else's change is overwritten while its process looks. */
+  if (fstat(fd, &is) == 0 && is.st_ino == ask->inode && flock(fd, LOCK_EX) == 0) {
+    uint64_t asked = bursar_prim_now(), number = asked | 1, worked = cpu_time(ask->pid);
+    if (read_at(ask->place.fd, &before, sizeof before, BURSAR_AT_CONTROL) &&
+        read_at(ask->place.fd, out, sizeof *out, BURSAR_AT_CHANGED))
+      *replaced = before.change != out->done;
+    if (put_change(fd, text, number))
+      outcome = BURSAR_ASK_WAITS;
+    while (outcome == BURSAR_ASK_WAITS) {
+      const struct timespec soon = {0, LOOK_EVERY_NS};
+      uint64_t waited = bursar_prim_now() - asked;
+      if (was_changed(ask, number, out))
+        outcome = BURSAR_ASK_ANSWERED;
+      else if (waited >= wait_ns || (waited >= RESTS_FROM_CHANGES_NS && worked && cpu_time(ask->pid) == worked))
+        break;
+      else
+        nanosleep(&soon, NULL);
+    }
+  }
+  close(fd);
+  return outcome;
 }
 
 /* --- counters -------------------------------------------------------------------------------------------------------- */

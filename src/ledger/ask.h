@@ -31,6 +31,20 @@ void bursar_ask_close(struct bursar_ask *ask);
  * none came; `out` is untouched. */
 bool bursar_ask_inside(struct bursar_ask *ask, uint64_t wait_ns, struct bursar_inside *out);
 
+/* The process of a ledger, as bursar_ask_open has it.  An error too where it has ended, or keeps other books now. */
+int bursar_ask_open_file(const char *path, struct bursar_ask *out, struct bursar_error *error)
+    __attribute__((warn_unused_result));
+
+enum bursar_ask_outcome {
+  BURSAR_ASK_ANSWERED,
+  BURSAR_ASK_WAITS, /* the process rests, or is slow: what was asked for stands on the page until it looks */
+  BURSAR_ASK_DEAF,  /* it takes no changes */
+  BURSAR_ASK_DENIED /* the page could not be written; errno says why */
+};
+/* Asks for a change, and waits as _inside does, but a second for one that does nothing meanwhile.  `replaced`: one that was asked for before had no answer yet, and gets none. */
+enum bursar_ask_outcome bursar_ask_change(struct bursar_ask *ask, const char *text, uint64_t wait_ns,
+                                          struct bursar_changed *out, bool *replaced);
+
 /* One process's counters, for who looks often: maps the ledger's books once and reads them without a system call. */
 struct bursar_ask_counters {
   const struct bursar_books *books;

@@ -67,6 +67,8 @@ int bursar_boot_parse(const char *settings, struct bursar_boot *out, struct burs
         out->quiet = value[0] == '1';
       else if (is(pair, key, "out"))
         memcpy(out->path, value, sizeof value);
+      else if (is(pair, key, "policy"))
+        memcpy(out->policy, value, sizeof value);
       else if (is(pair, key, "preload"))
         memcpy(out->preload, value, sizeof value);
       else if (is(pair, key, "tune"))

@@ -27,6 +27,7 @@ struct bursar_boot {
   bool wipe;    /* what is freed is zeroed first */
   bool no_core; /* bursar_prim_no_core() */
   char path[4096];
+  char policy[4096];  /* a file that was checked; "": none */
   char preload[4096]; /* the library of ours that stands first in LD_PRELOAD; "": none */
   char tune[256];     /* what stands last in GLIBC_TUNABLES because --tune put it there; "": nothing */
 };

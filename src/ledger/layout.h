@@ -43,6 +43,7 @@
 #define BURSAR_AT_LANES \
   32768u /* BURSAR_LANES of struct bursar_thread_lane, to the extent's end; modes sample and count */
 #define BURSAR_AT_ANSWER 20480u
+#define BURSAR_AT_CHANGED 24576u
 
 enum bursar_region {
   BURSAR_REGION_NONE = 0,
@@ -433,10 +434,35 @@ struct bursar_undo {
   uint64_t bytes;
 };
 
-/* Written by a reader, its user's or root: it asks the process to say what only itself can know.  Any value will do that
- * was not there before; the process answers at its next look at the clock, and not more often than it can afford. */
+#define BURSAR_CONTROL_TEXT 2048u
+#define BURSAR_CHANGED_TEXT 3072u
+
+/* Written by a reader, its user's or root: it asks the process to say what only itself can know, or to change what a policy
+ * says.  Any value of `request` and `change` will do that was not there before; the process answers at its next look at the
+ * clock, and not more often than it can afford. */
 struct bursar_control { /* at BURSAR_AT_CONTROL */
   uint64_t request;
+  uint64_t change; /* stored after what follows */
+  uint32_t bytes;  /* of text */
+  uint32_t reserved;
+  char text[BURSAR_CONTROL_TEXT]; /* KEY = VALUE, as in a policy file; or ?N: what binds, from its N-th byte on */
+};
+
+enum bursar_changed_result {
+  BURSAR_CHANGED_MADE = 1,
+  BURSAR_CHANGED_REFUSED = 2, /* it would weaken what was set at the start */
+  BURSAR_CHANGED_WRONG = 3,   /* there is no such key, or value */
+  BURSAR_CHANGED_SHOWN = 4    /* the text is what was asked for */
+};
+
+/* What the process made of a change, written as an answer is. */
+struct bursar_changed { /* at BURSAR_AT_CHANGED */
+  uint64_t begun, done;
+  uint32_t takes; /* not 0: changes are heard; others were made by an older bursar, or without Python */
+  uint32_t result;
+  uint32_t bytes; /* of text */
+  uint32_t more;  /* shown: bytes that did not fit */
+  char text[BURSAR_CHANGED_TEXT];
 };
 
 /* What a look into a process's memory finds, resident bytes unless it says otherwise.  A figure whose bit in `known` is not

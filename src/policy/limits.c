@@ -87,6 +87,8 @@ int bursar_limits_change_process(int64_t limit) {
 
 int64_t bursar_limits_process(void) { return __atomic_load_n(&process, __ATOMIC_RELAXED); }
 
+int64_t bursar_limits_process_first(void) { return process_first; }
+
 /* ---- as text ---- */
 
 static uint64_t most_there_is(void) {
@@ -96,6 +98,8 @@ static uint64_t most_there_is(void) {
   return group.limit < machine ? group.limit : machine; /* one that is not known is the greatest number */
 }
 
+int64_t bursar_limits_percent(unsigned percent) { return (int64_t)(most_there_is() / 100 * percent); }
+
 int bursar_limits_parse(const char *text, int64_t *out) {
   char *end;
   uint64_t bytes;
@@ -104,7 +108,7 @@ int bursar_limits_parse(const char *text, int64_t *out) {
     unsigned long percent = strtoul(text, &end, 10);
     if (*text < '0' || *text > '9' || *end != '%' || end[1] || percent < 1 || percent > 100)
       return -EINVAL;
-    *out = (int64_t)(most_there_is() / 100 * percent);
+    *out = bursar_limits_percent((unsigned)percent);
     return 0;
   }
   if (bursar_size_parse(text, &bytes) != 0 || !bytes || bytes > INT64_MAX)

@@ -45,9 +45,11 @@ const struct bursar_limits *bursar_limits_at(uint32_t at);
 int bursar_limits_set_process(int64_t limit) __attribute__((warn_unused_result));
 int bursar_limits_change_process(int64_t limit) __attribute__((warn_unused_result));
 int64_t bursar_limits_process(void);
+int64_t bursar_limits_process_first(void); /* what was set at the start */
 
-/* A limit as people write it: a size, or a share of what the process may have: "80%" of its control group's limit, or of the
- * machine's memory where that has none.  0, or -EINVAL: neither.  Class N. */
+/* So many percent of what the process may have: of its control group's limit, or of the machine's memory where that is less. */
+int64_t bursar_limits_percent(unsigned percent);
+/* A limit as people write it: a size, or such a share as "80%".  0, or -EINVAL: neither.  Both class N. */
 int bursar_limits_parse(const char *text, int64_t *out) __attribute__((warn_unused_result));
 
 #endif

@@ -153,4 +153,4 @@ def test_the_start_up_file_is_one_line_that_looks_before_it_imports(execute: Run
     )
     (line,) = json.loads(execute(python, "-c", text).stdout)
     assert line.count("\n") == 1 and line.endswith("\n")
-    assert line.startswith('import os, sys; ("BURSAR_RUN" in os.environ or "BURSAR" in os.environ and not ')
+    assert line.startswith('import os, sys; ("BURSAR_RUN" in os.environ or ("BURSAR" in os.environ or "BURSAR_POLICY"')

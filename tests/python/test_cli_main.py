@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from running import Run
 
-VERBS = ["run", "report", "balance", "scan", "model", "imports", "diff", "verdict", "ls", "clean"]
+VERBS = ["run", "report", "balance", "scan", "model", "imports", "diff", "verdict", "policy", "ls", "clean"]
 Complains = Callable[..., str]
 
 

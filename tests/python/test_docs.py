@@ -1,9 +1,9 @@
 """What the README and docs/*.md show works: their programs run, their commands print what is shown there.
 
 A ```python block is a program, saved under the name that its first line gives (`# leak.py`), and run where the package
-is that it says it needs (`# leak.py (needs numpy)`). In a ```console block a line that begins with `$ ` is a command,
-the lines after it are what it prints: each must be in the output, where numbers and folders may differ, and `...`
-stands for anything."""
+is that it says it needs (`# leak.py (needs numpy)`); a ```toml block is a file, saved likewise. In a ```console block a
+line that begins with `$ ` is a command, the lines after it are what it prints: each must be in the output, where
+numbers and folders may differ, and `...` stands for anything."""
 
 import os
 import re
@@ -73,6 +73,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, text in enumerate(text for text in blocks("python") if not lacks_its_package(text)):
         named = re.match(r"# (\S+\.py)\b", text)
         (place / (named[1] if named else f"block{number}.py")).write_text(text)
+    for text in blocks("toml"):
+        (place / text.split()[1]).write_text(text)
     return place
 
 

@@ -489,8 +489,13 @@ def test_run_comes_before_it(bursar: Run, ledger: Path, ledgers: Path, tmp_path:
     assert not ledgers.exists()
 
 
-def test_a_program_with_more_rights_is_left_alone(python: str, ledgers: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["BURSAR", "BURSAR_POLICY"])
+def test_a_program_with_more_rights_is_left_alone(python: str, ledgers: Path, tmp_path: Path, name: str) -> None:
     """Set-group-ID: a copy of Python in an environment of its own, whose group is another."""
+    value = "sample"
+    if name == "BURSAR_POLICY":
+        value = str(tmp_path / "bursar.toml")
+        Path(value).write_text('[run]\nmode = "sample"\n')
     if os.getuid() != 0:
         pytest.skip("needs root to give a file another group")
     here = tmp_path / "venv"
@@ -506,7 +511,7 @@ def test_a_program_with_more_rights_is_left_alone(python: str, ledgers: Path, tm
         shutil.copy(executable.resolve(), copy)
         os.chown(copy, 0, 65534)
         copy.chmod(bits)
-        environment = {"BURSAR": "sample", "BURSAR_DIR": str(ledgers), "PATH": os.environ["PATH"]}
+        environment = {name: value, "BURSAR_DIR": str(ledgers), "PATH": os.environ["PATH"]}
         done = subprocess.run([copy, "-c", STATUS], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         modes[bits] = json.loads(done.stdout)["mode"]

@@ -205,8 +205,9 @@ def test_an_alarm_is_withdrawn_when_growth_stops(program: Program, bursar: Run) 
     )
     before, after = printed(done)
     assert (before["leaks"], after["leaks"]) == (True, False)
-    first, last = alarms(bursar)
+    first, where, last = alarms(bursar)
     assert re.fullmatch(r"predict leaks \d+ bytes a call", first) and last == "predict leaks no more"
+    assert re.fullmatch(r"predict <lambda> \(.*:\d+\): \d+ bytes of \d+ calls survive", where)
 
 
 def test_a_collection_waits_until_no_scope_is_open(program: Program) -> None:

@@ -73,6 +73,31 @@ static void test_answers(struct bursar_ask *ask) {
   ask->open = true;
 }
 
+static struct bursar_changed *changed(void) { return (struct bursar_changed *)(void *)(head + BURSAR_AT_CHANGED); }
+static const struct bursar_control *control(void) {
+  return (const struct bursar_control *)(void *)(head + BURSAR_AT_CONTROL);
+}
+
+static void test_changes(struct bursar_ask *ask) {
+  static struct bursar_changed answer;
+  bool replaced = true;
+  EQ(bursar_ask_change(ask, "scope.a.hard = 1", 3000000, &answer, &replaced), BURSAR_ASK_DEAF);
+  EQ(control()->change, 0);
+  changed()->takes = 1;
+  EQ(bursar_ask_change(ask, "scope.a.hard = 1", 3000000, &answer, &replaced), BURSAR_ASK_WAITS);
+  OK(!replaced, "it is the first");
+  EQ(control()->bytes, 16);
+  OK(memcmp(control()->text, "scope.a.hard = 1", 16) == 0, "it stands on the page");
+  EQ(bursar_ask_change(ask, "scope.a.hard = 2", 3000000, &answer, &replaced), BURSAR_ASK_WAITS);
+  OK(replaced, "and is replaced");
+  changed()->begun = changed()->done = control()->change;
+  EQ(bursar_ask_change(ask, "scope.a.hard = 3", 3000000, &answer, &replaced), BURSAR_ASK_WAITS);
+  OK(!replaced, "the answer to another is none");
+  ask->open = false;
+  EQ(bursar_ask_change(ask, "scope.a.hard = 1", 3000000, &answer, &replaced), BURSAR_ASK_DEAF);
+  ask->open = true;
+}
+
 static void test_counters(const struct bursar_ask *ask) {
   struct bursar_ask_counters counters;
   EQ(bursar_ask_map(ask, &counters), 0);
@@ -94,6 +119,7 @@ int main(void) {
   EQ(ask.live[2], 50);
   EQ(ask.header.domains, 63);
   test_answers(&ask);
+  test_changes(&ask);
   test_counters(&ask);
   bursar_ask_close(&ask);
   header = (struct bursar_header *)(void *)head;

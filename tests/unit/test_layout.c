@@ -42,7 +42,14 @@ int main(void) {
   EQ(sizeof(struct bursar_estimate), 112);
   EQ(offsetof(struct bursar_estimate, peak_epoch), 96);
   OK(BURSAR_AT_LANES + BURSAR_LANES * sizeof(struct bursar_thread_lane) == BURSAR_EXTENT_MIN, "lanes end extent 0");
-  EQ(sizeof(struct bursar_control), 8);
+  EQ(offsetof(struct bursar_control, change), 8);
+  EQ(offsetof(struct bursar_control, text), 24);
+  EQ(sizeof(struct bursar_control), 2072);
+  EQ(offsetof(struct bursar_changed, text), 32);
+  EQ(sizeof(struct bursar_changed), 3104);
+  OK(BURSAR_AT_CHANGED >= BURSAR_AT_ANSWER + BURSAR_PAGE && sizeof(struct bursar_changed) <= BURSAR_PAGE &&
+         BURSAR_AT_CHANGED + BURSAR_PAGE <= BURSAR_AT_LANES,
+     "what became of a change has a page of its own");
   EQ(sizeof(struct bursar_inside_heap), 24);
   EQ(sizeof(struct bursar_inside), 952);
   EQ(offsetof(struct bursar_inside, stack_resident), 8);

@@ -1,8 +1,8 @@
 /* tune.h: settings of the C library's malloc, which it reads once, before a program begins.
  *
  * Class N. */
-#ifndef BURSAR_CLI_TUNE_H
-#define BURSAR_CLI_TUNE_H
+#ifndef BURSAR_POLICY_TUNE_H
+#define BURSAR_POLICY_TUNE_H
 
 #include <stddef.h>
 

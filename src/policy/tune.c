@@ -1,4 +1,4 @@
-#include "cli/tune.h"
+#include "policy/tune.h"
 
 #include <errno.h>
 #include <stdbool.h>
