@@ -52,8 +52,9 @@ static bool imports(const PyThreadState *thread) {
   return false;
 }
 
-static bool bears_refusal(const PyThreadState *thread) {
-  return !bursar_thread_fails(thread) && !bursar_thread_collects(thread) && !imports(thread);
+/* Without the GIL it is another thread that collects, or C code that a finalizer has called. */
+static bool bears_refusal(const PyThreadState *thread, bool gil) {
+  return !bursar_thread_fails(thread) && !(gil && bursar_thread_collects(thread)) && !imports(thread);
 }
 
 /* --- what is said of it -------------------------------------------------------------------------------------------------- */
@@ -183,8 +184,8 @@ static __attribute__((noinline)) bool refuses(size_t bytes, void *p) {
     return false;
   uint32_t slot = asking.slot, of = 0, soft;
   int64_t more = bytes < PTRDIFF_MAX ? (int64_t)bytes : PTRDIFF_MAX, instead = slot && p ? charged(p, &of) : 0;
-  uint32_t by = planted && !bears_refusal(asking.thread) ? 0 : over(slot, more, instead, of);
-  bool no = by && bears_refusal(asking.thread);
+  uint32_t by = planted && !bears_refusal(asking.thread, asking.gil) ? 0 : over(slot, more, instead, of);
+  bool no = by && bears_refusal(asking.thread, asking.gil);
   if (no)
     note(by, more, &asking);
   else if (slot && (soft = bursar_budget_soft(slot, of == slot ? more - instead : more)) != 0)
@@ -203,7 +204,7 @@ static __attribute__((noinline)) void look(void) {
   uint32_t slot = asking.slot, by = slot ? bursar_budget_far_over(slot) : 0, soft;
   if (slot && (soft = bursar_budget_soft(slot, 0)) != 0)
     tell_soft(soft);
-  if (by && bears_refusal(asking.thread) && bursar_thread_interrupt(asking.thread, PyExc_MemoryError))
+  if (by && bears_refusal(asking.thread, asking.gil) && bursar_thread_interrupt(asking.thread, PyExc_MemoryError))
     note(by, 0, &asking);
   done(&asking);
   errno = kept;
@@ -230,7 +231,7 @@ static bool native_refuses(size_t bytes, const void *caller) {
   if (!ask(&asking, false))
     return false;
   int64_t more = bytes < PTRDIFF_MAX ? (int64_t)bytes : PTRDIFF_MAX;
-  bool no = bears_null(caller) && bears_refusal(asking.thread);
+  bool no = bears_null(caller) && bears_refusal(asking.thread, asking.gil);
   uint32_t by = no ? over(asking.slot, more, 0, 0) : 0;
   if (by)
     note(by, more, &asking);
