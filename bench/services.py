@@ -34,7 +34,6 @@ import load  # noqa: E402  # of examples/service, which serving knows
 
 MIB = 1 << 20
 GIGABYTE = 1_000_000_000
-PREDICTIONS = ("/predict",)
 START = "import bursar\nfrom app import app\nbursar.start('sample', domains='all')\n"
 SCOPES = START + "from bursar.asgi import ScopeMiddleware\n"
 APPS = {
@@ -71,12 +70,14 @@ def leaks(rows, copies):
 model.predict = leaks
 """
 CONF = """\
-import bursar
+import bursar, gc
 workers, preload_app = 3, True
+model = [{"weight": number, "names": [number, str(number)]} for number in range(250_000)]  # 100 MB
 def when_ready(server):
     if PREFORK: bursar.prefork()
 def post_fork(server, worker):
     if BOOKS: bursar.start("sample", domains="all")
+    gc.collect()  # sooner or later there is one
 """
 
 
@@ -135,9 +136,7 @@ def flood(bench: Bench) -> dict[str, Any]:
     total = bench.some(1000, 20_000)
     table: dict[str, Any] = {}
     for kind in ("fastapi", "torch", "pool", "gunicorn"):
-        with contextlib.suppress(Exception):  # a package is not there
-            serving.needs(kind)
-        if kind == "torch" and not importable("torch"):
+        if not all(map(serving.find_spec, serving.KINDS[kind][0])):
             continue
         requests = serving.write_requests(kind, bench.python, bench.root, bench.env)
         with bench.serve(kind) as (service, folder):
@@ -167,10 +166,6 @@ def flood(bench: Bench) -> dict[str, Any]:
                 name: counts[name] for name in ("sent_honest", "right", "wrong", "sent_absurd", "refused")
             }
     return table
-
-
-def importable(package: str) -> bool:
-    return serving.find_spec(package) is not None
 
 
 @contextlib.contextmanager

@@ -82,8 +82,8 @@ def check_books(books: list[dict[str, Any]], total: int) -> None:
     assert {event["scope"].rpartition("/")[2] for event in refused} == {"predict", "explain"}
 
 
-def flood_kept_apart(kind: str, total: int, serve: Serve, facts: Facts, **options: Any) -> None:
-    with serve(kind, **options) as (service, requests):
+def flood_kept_apart(kind: str, total: int, serve: Serve, facts: Facts) -> None:
+    with serve(kind) as (service, requests):
         before = status_bytes(service.pid, "VmHWM")
         check_flood(service, requests, total)
         most = status_bytes(service.pid, "VmHWM")
@@ -99,10 +99,8 @@ def test_a_flood(kind: str, serve: Serve, facts: Facts) -> None:
 
 @pytest.mark.check
 @pytest.mark.parametrize("kind", ["fastapi", "torch", "pool"])
-def test_a_long_flood(kind: str, serve: Serve, facts: Facts, command: str) -> None:
-    """As it is served: alone the C library keeps up to 64 MiB of free memory in a heap for each of many threads."""
-    run = (command, "run", "--mode", "sample", "--domains", "all", "--tune", "serving")
-    flood_kept_apart(kind, 20_000, serve, facts, before=run)
+def test_a_long_flood(kind: str, serve: Serve, facts: Facts) -> None:
+    flood_kept_apart(kind, 20_000, serve, facts)
 
 
 # --- three workers ----------------------------------------------------------------------------------------------------
