@@ -28,9 +28,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "python"))
 
-import serving  # noqa: E402
-
 import load  # noqa: E402  # of examples/service, which serving knows
+import serving  # noqa: E402
 
 MIB = 1 << 20
 GIGABYTE = 1_000_000_000
@@ -43,7 +42,7 @@ APPS = {
     "budgets": SCOPES + "app.add_middleware(ScopeMiddleware, hard='64 MiB')\n",
     "governed": "from governed import app, governor\n",
 }
-# What is asked for at the end, at /figures: of all collections, and of those inside a request as the governor knows them.
+# What is asked for at the end: of all collections, and of those inside a request as the governor knows them.
 FIGURES = """
 import gc, time
 kept = [[number] for number in range(OBJECTS)]

@@ -38,7 +38,8 @@ def goals(measured: Facts | None, goal: Goal) -> list[str]:
     for name, one in found.get("flood", {}).items():
         if "killed" not in one:
             kept = one["right"] == one["sent_honest"] and one["refused"] == one["sent_absurd"] and one["alive"]
-            got = f"{one['right']} of {one['sent_honest']} honest right, {one['refused']} of {one['sent_absurd']} absurd refused"
+            got = f"{one['right']} of {one['sent_honest']} honest right, "
+            got += f"{one['refused']} of {one['sent_absurd']} absurd refused"
             lines.append(goal(f"a flood, {name}", "all, all", got, kept))
             for key, most in OVER.items():
                 what = key.split("_")[1]
@@ -58,7 +59,8 @@ def goals(measured: Facts | None, goal: Goal) -> list[str]:
         lines.append(goal("CPU of a request, scopes and verdict", f"≤ {VERDICT_CPU}×", got, beyond[0] <= VERDICT_CPU))
     if "pause" in found:
         longest = found["pause"]["governed"]["longest_inside_s"]
-        lines.append(goal("longest collection inside a request", "≤ 10 ms", f"{longest * 1e3:.1f} ms", longest <= PAUSE_S))
+        got = f"{longest * 1e3:.1f} ms"
+        lines.append(goal("longest collection inside a request", "≤ 10 ms", got, longest <= PAUSE_S))
     if "workers" in found:
         private = found["workers"]["prefork()"]["private_bytes"]
         got = f"{private / 1e6:.1f} MB"
@@ -77,8 +79,8 @@ def section(measured: Facts | None) -> list[str]:
     if not measured or "failure" in measured:
         return ["Not measured in this run."]
     lines = [
-        "A FastAPI service, one with torch, gunicorn with three workers and a pool of eight threads, on loopback under wrk;"
-        " in a flood one request in fifty wants 2 GB.",
+        "A FastAPI service, one with torch, gunicorn with three workers and a pool of eight threads, on loopback under"
+        " wrk; in a flood one request in fifty wants 2 GB.",
     ]
     if "flood" in measured:
         titles = ("longest answer, ms", "peak resident beyond idle, MiB")

@@ -158,7 +158,7 @@ def step_suites() -> Tally:
 
 
 def step_torch() -> Tally:
-    """torch's memory by line, frozen, wiped, and served, in the checkout's environment: it is too large for the others."""
+    """torch's memory by line, frozen, wiped, served, in the checkout's environment: it is too large for the others."""
     found = passes(PYTHON, "tools/prepare.py", "torch")
     tests = [f"tests/python/test_{name}_torch.py" for name in ("native", "freeze", "wiping")]
     served = "tests/python/test_services.py::test_a_long_flood[torch]"

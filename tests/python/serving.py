@@ -107,8 +107,9 @@ def accepts(port: int) -> bool:
 
 
 def write_requests(
-    kind: str, python: str, folder: Path, environment: dict[str, str], absurd: tuple[str, ...] = ("/predict", "/explain")
-) -> Path:
+    kind: str, python: str, folder: Path, environment: dict[str, str],
+    absurd: tuple[str, ...] = ("/predict", "/explain"),
+) -> Path:  # fmt: skip
     """What wrk is to send, with the answers of the model itself."""
     path = folder / "requests"
     code = f"import load, pathlib; load.write_requests(pathlib.Path({str(path)!r}), {absurd!r})"

@@ -17,8 +17,8 @@ from serving import CONNECTIONS, HARD, MIB, Service, status_bytes
 import load  # isort: skip  # of examples/service
 
 EVERY = 50
-# Above a limit in small blocks: one looks each 32 KiB that were asked for, by whichever threads, so two times that may go
-# by; and of 24 bytes that are asked for 32 are charged.
+# Above a limit in small blocks: one looks each 32 KiB that were asked for, by whichever threads, so two times that may
+# go by; and of 24 bytes that are asked for 32 are charged.
 SMALL_OVER = MIB + 2 * (32 << 10) * 4 // 3
 
 Serve = Callable[..., "contextlib.AbstractContextManager[tuple[Service, Path]]"]
@@ -112,7 +112,8 @@ def test_a_long_flood(kind: str, serve: Serve, facts: Facts) -> None:
 def test_three_workers(under_run: bool, serve: Serve, facts: Facts, command: str, tmp_path: Path) -> None:
     """Each has books and budgets of its own, by bursar.start() in post_fork, or by the command that began it all."""
     ledger = tmp_path / "ledgers" / "all.bursar"
-    run: tuple[str | Path, ...] = (command, "run", "--mode", "sample", "--domains", "all", "--follow-fork", "-o", ledger)
+    run: tuple[str | Path, ...] = (command, "run", "--follow-fork", "--mode", "sample", "--domains", "all")
+    run += ("-o", ledger)
     with serve("gunicorn", before=run if under_run else ()) as (service, requests):
         while len(workers := service.workers) < 3:
             time.sleep(0.02)
