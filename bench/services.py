@@ -27,9 +27,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "python"))
-
-import load  # noqa: E402  # of examples/service, which serving knows
 import serving  # noqa: E402
+from serving import load  # noqa: E402
 
 MIB = 1 << 20
 GIGABYTE = 1_000_000_000

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 import serving
 from running import Facts
-from serving import CONNECTIONS, HARD, MIB, Service, status_bytes
-
-import load  # isort: skip  # of examples/service
+from serving import CONNECTIONS, HARD, MIB, Service, load, status_bytes
 
 EVERY = 50
 # Above a limit in small blocks: one looks each 32 KiB that were asked for, by whichever threads, so two times that may
@@ -156,12 +154,14 @@ def test_a_leak_of_200_bytes_is_found_within_1000_calls(serve: Serve, command: s
 
 
 @pytest.mark.check
-def test_a_leak_among_garbage_is_found(serve: Serve, command: str, tmp_path: Path) -> None:
-    """A framework leaves some kilobytes in cycles with each request: a leak is found among them too, but later."""
+@pytest.mark.xfail(reason="garbage that no collection has found yet hides it", strict=True)
+def test_a_leak_among_garbage_is_found_within_1000_calls(serve: Serve, command: str, tmp_path: Path) -> None:
+    """A framework leaves some kilobytes in cycles with each request."""
     (tmp_path / "leaky.py").write_text(LEAKY)
     (tmp_path / "leaky_app.py").write_text("import leaky\nfrom governed import app\n")
     with serve("fastapi", absurd=False, app="leaky_app:app") as (service, requests):
-        assert load.flood(service.url, requests, 80_000, 0, connections=CONNECTIONS, seconds=600)["right"] == 80_000
+        counts = load.flood(service.url, requests, 2000, 0, connections=CONNECTIONS, seconds=600)
+        assert counts["right"] == 2000
         [ledger] = service.ledgers.iterdir()
         found = serving.verdicts(command, ledger)
     check_leak(found, "POST /predict", tmp_path)
