@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 import models_page
+import services_page
 
 MIB = 1 << 20
 GOALS = {
@@ -144,7 +145,8 @@ def goals(result: Facts) -> list[str]:
     got += "".join(f"; realloc {off[case]:+g}, within malloc's own ±{error}" for case, error in known.items() if off)
     met = None if worst is None else worst == 0 and all(abs(off[case]) <= error for case, error in known.items())
     lines.append(goal("off: added per allocation and free", "0 instructions", got, met))
-    return lines + goals_of_ways(result) + goals_of_balances(result) + goals_of_secrets(result)
+    services = services_page.goals(result.get("services"), goal)
+    return lines + goals_of_ways(result) + goals_of_balances(result) + goals_of_secrets(result) + services
 
 
 def cell_of(result: Facts, workload: str, tool: str) -> Facts:
@@ -326,6 +328,9 @@ def render(result: Facts) -> str:
             "",
             "## Models in files (`bench/models.py`)",
             *models_page.section(result.get("models")),
+            "",
+            "## Services (`bench/services.py`)",
+            *services_page.section(result.get("services")),
             "",
         ]
     )

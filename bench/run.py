@@ -49,7 +49,7 @@ WORKLOADS = {
     "torch": "torch_inference.py",
 }
 NEEDS = {"native": "native.c", "torch": "torch"}  # what a workload cannot do without
-PARTS = ("workloads", "instructions", "balance", "scopes", "secrets", "models")
+PARTS = ("workloads", "instructions", "balance", "scopes", "secrets", "models", "services")
 # One thread in the numeric libraries and fixed hashes: the same work in every run.
 FIXED = {
     "PYTHONHASHSEED": "0",
@@ -279,8 +279,19 @@ def models(options: argparse.Namespace) -> dict[str, Any]:
     return measured
 
 
+def services(options: argparse.Namespace) -> dict[str, Any]:
+    """What bench/services.py measures, in the checkout's own environment, which has what services are made of."""
+    how = ["--format", "json", "--pairs", str(options.pairs), *(["--quick"] if options.quick else [])]
+    command = [sys.executable, str(ROOT / "bench" / "services.py"), *how]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if result.returncode != 0:
+        raise SystemExit("bench: the services' part failed")
+    measured: dict[str, Any] = json.loads(result.stdout)
+    return measured
+
+
 def profilers(options: argparse.Namespace, result: dict[str, Any], output: Path) -> None:
-    """All parts but that of models."""
+    """All parts but those of models and services."""
     say("bench: installing the peers")
     missing = {**install_peers(options.work / "venv"), **missing_of_the_system()}
     for name, reason in (
@@ -346,11 +357,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result: dict[str, Any] = {"schema": 1, "workloads": {}}
     if options.merge and output.is_file():
         result = json.loads(output.read_text())
-    if options.parts != ["models"] or "machine" not in result:
+    if set(options.parts) - {"models", "services"} or "machine" not in result:
         profilers(options, result, output)
     if "models" in options.parts:
         say("bench: models")
         result["models"] = models(options)
+    if "services" in options.parts:
+        say("bench: services")
+        result["services"] = services(options)
     result["seconds"] = round(time.monotonic() - started)
     output.write_text(json.dumps(result, indent=1) + "\n")
     target = options.work.parent / "benchmarks.md" if options.quick else ROOT / "docs" / "benchmarks.md"

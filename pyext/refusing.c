@@ -60,8 +60,10 @@ static bool imports(const PyThreadState *thread) {
   return false;
 }
 
-static bool bears_refusal(const PyThreadState *thread) {
-  return !bursar_refusing_spares && !bursar_thread_fails(thread) && !bursar_thread_collects(thread) && !imports(thread);
+/* Without the GIL it is another thread that collects, or C code that a finalizer has called. */
+static bool bears_refusal(const PyThreadState *thread, bool gil) {
+  return !bursar_refusing_spares && !bursar_thread_fails(thread) && !(gil && bursar_thread_collects(thread)) &&
+         !imports(thread);
 }
 
 /* --- what is said of it -------------------------------------------------------------------------------------------------- */
@@ -212,8 +214,8 @@ static __attribute__((noinline)) bool refuses(size_t bytes, void *p) {
     (void)!bursar_watch_start();
   uint32_t slot = asking.slot, of = 0, soft;
   int64_t more = bytes < PTRDIFF_MAX ? (int64_t)bytes : PTRDIFF_MAX, instead = p ? charged(p, &of) : 0;
-  bool no = !(planted && !bears_refusal(asking.thread)) && over(&asking, more, instead, of, &by) &&
-            bears_refusal(asking.thread);
+  bool no = !(planted && !bears_refusal(asking.thread, asking.gil)) && over(&asking, more, instead, of, &by) &&
+            bears_refusal(asking.thread, asking.gil);
   if (no)
     note(&by, more, &asking);
   else if (slot && (soft = bursar_budget_soft(slot, of == slot ? more - instead : more)) != 0)
@@ -234,7 +236,7 @@ static __attribute__((noinline)) void look(void) {
   bool far = slot && bursar_budget_far_over(slot, &by);
   if (slot && (soft = bursar_budget_soft(slot, 0)) != 0)
     tell_soft(soft);
-  if (far && bears_refusal(asking.thread) && bursar_thread_interrupt(asking.thread, PyExc_MemoryError))
+  if (far && bears_refusal(asking.thread, asking.gil) && bursar_thread_interrupt(asking.thread, PyExc_MemoryError))
     note(&by, 0, &asking);
   done(&asking);
   errno = kept;
@@ -262,7 +264,7 @@ static bool native_refuses(size_t bytes, const void *caller) {
     return false;
   struct bursar_budget_refusal by;
   int64_t more = bytes < PTRDIFF_MAX ? (int64_t)bytes : PTRDIFF_MAX;
-  bool no = bears_null(caller) && bears_refusal(asking.thread) && over(&asking, more, 0, 0, &by);
+  bool no = bears_null(caller) && bears_refusal(asking.thread, asking.gil) && over(&asking, more, 0, 0, &by);
   if (no)
     note(&by, more, &asking);
   done(&asking);

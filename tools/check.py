@@ -160,10 +160,11 @@ def step_suites() -> Tally:
 
 
 def step_torch() -> Tally:
-    """torch's memory by line, frozen, and wiped, in the checkout's environment: it is too large for the other steps."""
+    """torch's memory by line, frozen, wiped, served, in the checkout's environment: it is too large for the others."""
     found = passes(PYTHON, "tools/prepare.py", "torch")
-    tests = (f"tests/python/test_{name}_torch.py" for name in ("native", "freeze", "wiping"))
-    return found + run_pytest(PYTHON, "torch", *tests)
+    tests = [f"tests/python/test_{name}_torch.py" for name in ("native", "freeze", "wiping")]
+    served = "tests/python/test_services.py::test_a_long_flood[torch]"
+    return found + run_pytest(PYTHON, "torch", *tests) + run_pytest(PYTHON, "torch-served", "-m", "check", served)
 
 
 def step_residue() -> Tally:

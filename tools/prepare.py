@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "demo": (("build",), ("build", "node", "demo")),
     "test": (("build", "test"), ("build", "node", "test")),
     "check": (("build", "test", "check"), ("build", "node", "test", "check", "suites", "wheel")),
-    "bench": (("build", "bench"), ("build", "node")),
+    "bench": (("build", "bench"), ("build", "node", "test")),
     "torch": (("build", "test"), ("build", "node", "test", "torch")),
     "residue": (("build", "test"), ("build", "node", "test", "torch", "residue")),
     "wheel": (("build",), ("build", "node", "wheel", "core")),

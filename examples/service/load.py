@@ -38,7 +38,8 @@ def write_requests(path: Path, absurd: tuple[str, ...] = ("/predict", "/explain"
             rows = images[number : number + 4]
             copies = 1 + number % 3
             digits = json.dumps(model.predict(rows, copies), separators=(",", ":"))
-            lines.append(("honest", "/predict", {"id": number, "rows": rows, "copies": copies}, f'"digits":{digits}'))
+            asked = {"id": number, "rows": rows, "copies": copies}
+            lines.append(("honest", "/predict", asked, f'"digits":{digits}'))
     for where in absurd:
         if where == "/predict":
             asked = {"id": 99, "rows": images[:1], "copies": GIGABYTES * 10**9 // 512}
@@ -53,8 +54,8 @@ def flood(
     url: str, requests: Path, total: int, every: int = 50, *, connections: int = 8, seconds: int = 60,
     server: "subprocess.Popen[Any] | None" = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Sends so many requests, one in `every` absurd (0: none), for so long at most, and no more once `server` has ended.
-    What came back, as counts."""
+    """Sends so many requests, one in `every` absurd (0: none), for so long at most, and no more once `server` has
+    ended.  What came back, as counts."""
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"-T{seconds}s", f"-s{FLOOD}", url, "--"]
     words += [str(requests), str(total), str(every)]
     said = b""

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import bursar
+
 import model
 
 Answer = dict[str, Any]

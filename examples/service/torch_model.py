@@ -7,9 +7,10 @@ from sklearn.linear_model import LogisticRegression
 
 _digits = load_digits()
 _fitted = LogisticRegression(max_iter=200).fit(_digits.data, _digits.target)
-_network = torch.nn.Sequential(torch.nn.Linear(64, 10), torch.nn.Softmax(dim=1))
-_network[0].weight.data = torch.tensor(np.ascontiguousarray(_fitted.coef_), dtype=torch.float32)
-_network[0].bias.data = torch.tensor(_fitted.intercept_, dtype=torch.float32)
+_linear = torch.nn.Linear(64, 10)
+_linear.weight.data = torch.tensor(np.ascontiguousarray(_fitted.coef_), dtype=torch.float32)
+_linear.bias.data = torch.tensor(_fitted.intercept_, dtype=torch.float32)
+_network = torch.nn.Sequential(_linear, torch.nn.Softmax(dim=1))
 
 
 @torch.inference_mode()
@@ -25,5 +26,5 @@ def predict(rows: list[list[float]], copies: int) -> list[int]:
 def explain(row: list[float], rounds: int) -> dict[str, float]:
     """What each pixel of an image adds to its digit, by so many rounds, all at once."""
     image = torch.tensor(row, dtype=torch.float32)
-    parts = (image * _network[0].weight[predict([row], 1)[0]]).repeat(rounds, 1) / rounds
+    parts = (image * _linear.weight[predict([row], 1)[0]]).repeat(rounds, 1) / rounds
     return {str(at): value for at, value in enumerate(parts.sum(dim=0).tolist())}

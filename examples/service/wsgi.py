@@ -5,10 +5,10 @@
 
 from typing import Any
 
-import bursar
-import model
 from bursar.wsgi import ScopeMiddleware
 from flask import Flask, Response, jsonify, request
+
+import model
 
 application = Flask(__name__)
 

@@ -28,11 +28,28 @@ static uint32_t keep_name(struct bursar_regions *regions, const char *name) {
   return at;
 }
 
+/* What one mmap made stands in several mappings once a part of it was advised of otherwise: NumPy does so with arrays from 4 MiB
+ * on, in the midst of malloc's heaps. */
+static bool continues(const struct bursar_regions_one *last, const struct bursar_smaps_map *map) {
+  return last->to == map->from && last->readable && last->writable && !last->executable && map->readable &&
+         map->writable && !map->executable && !last->shared && !map->shared && !last->inode && !map->inode &&
+         !last->name && !map->name[0] && last->marked == map->marked;
+}
+
 static void visit(const struct bursar_smaps_map *map, void *context) {
   struct bursar_regions *regions = context;
+  struct bursar_regions_one *last = regions->count ? &regions->at[regions->count - 1] : NULL;
   regions->rss += map->rss;
   regions->pss += map->pss;
   regions->swap += map->swap;
+  if (last && continues(last, map)) {
+    last->to = map->to;
+    last->rss += map->rss;
+    last->pss += map->pss;
+    last->swap += map->swap;
+    last->dirty += map->dirty;
+    return;
+  }
   if (regions->count == MOST) {
     regions->cut = true;
     return;

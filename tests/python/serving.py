@@ -1,6 +1,7 @@
 """The example services (examples/service), served for a test: started, driven by wrk, looked at, and ended."""
 
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from running import LIMIT
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "service"
 sys.path.append(str(EXAMPLE))
+load = importlib.import_module("load")
 
 MIB = 1 << 20
 HARD = 64 * MIB  # the budget of each request there
@@ -107,8 +109,9 @@ def accepts(port: int) -> bool:
 
 
 def write_requests(
-    kind: str, python: str, folder: Path, environment: dict[str, str], absurd: tuple[str, ...] = ("/predict", "/explain")
-) -> Path:
+    kind: str, python: str, folder: Path, environment: dict[str, str],
+    absurd: tuple[str, ...] = ("/predict", "/explain"),
+) -> Path:  # fmt: skip
     """What wrk is to send, with the answers of the model itself."""
     path = folder / "requests"
     code = f"import load, pathlib; load.write_requests(pathlib.Path({str(path)!r}), {absurd!r})"

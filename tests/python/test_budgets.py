@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from programs import Program, printed, program
 from running import Facts, Run
+from test_native_start import build
 
 __all__ = ["program"]
 pytestmark = pytest.mark.core
@@ -99,6 +100,10 @@ def test_small_blocks_alone(on: str, program: Program) -> None:
 def test_pymallocs_own_tables_are_not_refused(on: str, program: Program, facts: Facts, ledger: Path) -> None:
     """It asks RAW for a larger one at 16, 32, 64 arenas of 1 MiB.  Where it has none it takes each small block from
     malloc for good: nobody would see that refusal, and nobody be the better for it."""
+
+
+    """It asks RAW for a larger one at 16, 32, 64 arenas of 1 MiB.  Without it, small blocks would be malloc's for good:
+    nobody would see that refusal, and nobody be the better for it."""
     program(
         on + "base = []\n"
         "gc.disable()\n"
@@ -223,6 +228,35 @@ def test_not_in_a_collection_an_import_or_a_failure(on: str, program: Program, t
         "    assert len(large.kept) == 30 * MIB\n"
         "assert exceeded('load', imports, hard='10 MiB')[0] is None\n"
     )
+
+
+@pytest.mark.parametrize("mode", ["exact", "sample", "count"])
+def test_a_collection_of_another_thread_lets_nothing_pass(program: Program, mode: str, tmp_path: Path) -> None:
+    """Who asks malloc without the GIL is not in it."""
+    driver = build(tmp_path / "libhdf5-refused.so", [], "refused.c")
+    done = program(
+        HEAD + "import ctypes\n"
+        f"driver = ctypes.CDLL({str(driver)!r})\n"
+        "collecting, done = (ctypes.c_int.in_dll(driver, name) for name in ('collecting', 'done'))\n"
+        f"bursar.start({mode!r}, domains='all', output='test.bursar')\n"
+        "def listen(phase, info):\n"
+        "    if phase == 'start':\n"
+        "        collecting.value = 1\n"
+        "        while not done.value: pass\n"
+        "got = []\n"
+        "def work():\n"
+        "    with bursar.scope('load', hard='10 MiB'):\n"
+        "        begun.set()\n"
+        "        got.append(driver.refused_meanwhile(ctypes.c_size_t(50 * MIB)))\n"
+        "begun = threading.Event()\n"
+        "gc.disable()\n"
+        "thread = threading.Thread(target=work); thread.start(); begun.wait()\n"
+        "gc.callbacks.append(listen)\n"
+        "gc.collect()\n"
+        "gc.callbacks.clear(); thread.join()\n"
+        "print(got)\n"
+    )
+    assert done.stdout == "[1]\n"
 
 
 def test_other_exceptions_stay_what_they_are(on: str, program: Program) -> None:

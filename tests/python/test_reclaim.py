@@ -170,3 +170,35 @@ print(json.dumps([stays, stays - rss()]))
     tuned = json.loads(bursar("run", "--tune", "serving", "-c", text).stdout)
     assert plain[1] < 10 << 20, "they went back when they were freed"
     assert tuned[1] > 70 << 20
+
+
+@pytest.mark.core
+def test_a_heap_that_was_advised_in_part_comes_back(ask: Ask) -> None:
+    """madvise() makes several mappings of one heap; NumPy calls it for what is larger than 4 MiB."""
+    text = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+SIZE, PAGE, MADV_DONTFORK = 20 << 20, 4096, 10
+libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: it is to come from the thread's heap
+libc.mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD: and to stay there
+done, go = threading.Event(), threading.Event()
+def work():
+    p = libc.malloc(SIZE)
+    libc.malloc(1000)  # behind it: the last chunk of a thread's heap malloc_trim() leaves
+    ctypes.memset(p, 1, SIZE)
+    assert libc.madvise((p + PAGE) // PAGE * PAGE, SIZE // 2 // PAGE * PAGE, MADV_DONTFORK) == 0
+    libc.free(p)
+    done.set(); go.wait()
+thread = threading.Thread(target=work); thread.start(); done.wait()
+balance = bursar.balance()
+before = rss()
+came = bursar.reclaim()
+print(json.dumps([before - rss(), came.foretold_bytes, balance.unexplained_bytes]))
+go.set()
+"""
+    back, foretold, unexplained = ask(text)
+    assert back == pytest.approx(20 << 20, rel=0.05)
+    assert foretold == pytest.approx(20 << 20, rel=0.05)
+    assert unexplained < 1 << 20

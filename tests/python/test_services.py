@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import serving
 from running import Facts
-from serving import CONNECTIONS, HARD, MIB, Service, status_bytes
-
-import load  # isort: skip  # of examples/service
+from serving import CONNECTIONS, HARD, MIB, Service, load, status_bytes
 
 EVERY = 50
-SMALL_OVER = MIB + (64 << 10)  # above a limit in small blocks, and until somebody looks
+# Above a limit in small blocks: one looks each 32 KiB that were asked for, by whichever threads, so two times that may
+# go by; and of 24 bytes that are asked for 32 are charged.
+SMALL_OVER = MIB + 2 * (32 << 10) * 4 // 3
 
 Serve = Callable[..., "contextlib.AbstractContextManager[tuple[Service, Path]]"]
 
@@ -69,7 +69,7 @@ def books_of(facts: Facts, ledgers: Path) -> list[dict[str, Any]]:
 
 
 def check_books(books: list[dict[str, Any]], total: int) -> None:
-    """Who was refused, and that nobody held more than may be: 64 KiB where it can be refused, 1 MiB in small blocks."""
+    """Who was refused, and that nobody held more than may be: nothing where it can be refused, else a mebibyte."""
     scopes = [scope for one in books for scope in one["scopes"]]
     assert sum(scope["calls"] for scope in scopes) == total
     for scope in scopes:
@@ -110,7 +110,8 @@ def test_a_long_flood(kind: str, serve: Serve, facts: Facts) -> None:
 def test_three_workers(under_run: bool, serve: Serve, facts: Facts, command: str, tmp_path: Path) -> None:
     """Each has books and budgets of its own, by bursar.start() in post_fork, or by the command that began it all."""
     ledger = tmp_path / "ledgers" / "all.bursar"
-    run: tuple[str | Path, ...] = (command, "run", "--mode", "sample", "--domains", "all", "--follow-fork", "-o", ledger)
+    run: tuple[str | Path, ...] = (command, "run", "--follow-fork", "--mode", "sample", "--domains", "all")
+    run += ("-o", ledger)
     with serve("gunicorn", before=run if under_run else ()) as (service, requests):
         while len(workers := service.workers) < 3:
             time.sleep(0.02)
@@ -153,12 +154,14 @@ def test_a_leak_of_200_bytes_is_found_within_1000_calls(serve: Serve, command: s
 
 
 @pytest.mark.check
-def test_a_leak_among_garbage_is_found(serve: Serve, command: str, tmp_path: Path) -> None:
-    """A framework leaves some kilobytes in cycles with each request: a leak is found among them too, but later."""
+@pytest.mark.xfail(reason="garbage that no collection has found yet hides it", strict=True)
+def test_a_leak_among_garbage_is_found_within_1000_calls(serve: Serve, command: str, tmp_path: Path) -> None:
+    """A framework leaves some kilobytes in cycles with each request."""
     (tmp_path / "leaky.py").write_text(LEAKY)
     (tmp_path / "leaky_app.py").write_text("import leaky\nfrom governed import app\n")
     with serve("fastapi", absurd=False, app="leaky_app:app") as (service, requests):
-        assert load.flood(service.url, requests, 80_000, 0, connections=CONNECTIONS, seconds=600)["right"] == 80_000
+        counts = load.flood(service.url, requests, 2000, 0, connections=CONNECTIONS, seconds=600)
+        assert counts["right"] == 2000
         [ledger] = service.ledgers.iterdir()
         found = serving.verdicts(command, ledger)
     check_leak(found, "POST /predict", tmp_path)
