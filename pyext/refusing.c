@@ -104,12 +104,16 @@ void bursar_refusing_listens(bool now) { listens = now; }
 
 static int listen_again(void *unused) { return bursar_refusing_listen(); }
 
-static void tell_soft(uint32_t slot) {
+/* With a block of `more` bytes that begins now. */
+static void tell_soft(uint32_t slot, int64_t more, const PyThreadState *thread) {
+  bursar_position position = {0};
+  PyCodeObject *code = code_here(thread, &position);
   PyObject *scope = bursar_scope_with(slot);
   bursar_governor_ask();
   struct bursar_scope_facts facts = bursar_scopes_read(slot);
   bursar_scopes_tell(BURSAR_EVENT_SOFT, bursar_account.scopes[slot].name,
-                     facts.live_bytes > 0 ? (uint64_t)facts.live_bytes : 0, 0);
+                     facts.live_bytes + more > 0 ? (uint64_t)(facts.live_bytes + more) : 0,
+                     code ? place_text(code, position, true) : 0);
   if (!scope || told_count == TOLD_MAX || bell < 0)
     return;
   told[(told_first + told_count++) % TOLD_MAX] = Py_NewRef(scope);
@@ -219,7 +223,7 @@ static __attribute__((noinline)) bool refuses(size_t bytes, void *p) {
   if (no)
     note(&by, more, &asking);
   else if (slot && (soft = bursar_budget_soft(slot, of == slot ? more - instead : more)) != 0)
-    tell_soft(soft);
+    tell_soft(soft, of == slot ? more - instead : more, asking.thread);
   done(&asking);
   errno = kept;
   return no;
@@ -235,7 +239,7 @@ static __attribute__((noinline)) void look(void) {
   uint32_t slot = asking.slot, soft;
   bool far = slot && bursar_budget_far_over(slot, &by);
   if (slot && (soft = bursar_budget_soft(slot, 0)) != 0)
-    tell_soft(soft);
+    tell_soft(soft, 0, asking.thread);
   if (far && bears_refusal(asking.thread, asking.gil) && bursar_thread_interrupt(asking.thread, PyExc_MemoryError))
     note(&by, 0, &asking);
   done(&asking);

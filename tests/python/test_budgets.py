@@ -289,6 +289,8 @@ def test_events_say_where(on: str, program: Program, facts: Facts, ledger: Path)
     assert [(e["kind"], e["scope"]) for e in events] == [("refused", "load")] * 3 + [("soft", "load")]
     assert {e["text"] for e in events[:3]} == {f"too_much ({ledger.parent / 'program.py'}:12)"}
     assert {e["bytes"] for e in events[:3]} == {50 * MIB + 1}
+    assert events[3]["text"] == f"<lambda> ({ledger.parent / 'program.py'}:14)"
+    assert 6 * MIB < events[3]["bytes"] < 6 * MIB + 4096, "with the block that went above"
 
 
 def test_soft_limits_call(on: str, program: Program, facts: Facts, ledger: Path) -> None:
