@@ -243,7 +243,7 @@ static bool native_refuses(size_t bytes, const void *caller) {
 /* --- the hooks ------------------------------------------------------------------------------------------------------------- */
 
 /* What is rare is in functions of its own, in tail position: so a small block costs two compares and a subtraction. */
-#define HOOKS(name, domain, least)                                                                      \
+#define HOOKS(name, domain, least)                                                                              \
   static __attribute__((noinline)) void *name##_malloc_large(void *ctx, size_t size) {                          \
     return refuses(size, NULL) ? NULL : under[domain].malloc(ctx, size);                                        \
   }                                                                                                             \
@@ -254,7 +254,7 @@ static bool native_refuses(size_t bytes, const void *caller) {
   static void *name##_malloc(void *ctx, size_t size) {                                                          \
     if (UNLIKELY(size > (least)))                                                                               \
       return name##_malloc_large(ctx, size);                                                                    \
-    if (UNLIKELY((bursar_budget_room -= (int64_t)size) < 0))                                          \
+    if (UNLIKELY((bursar_budget_room -= (int64_t)size) < 0))                                                    \
       return name##_malloc_looking(ctx, size);                                                                  \
     return under[domain].malloc(ctx, size);                                                                     \
   }                                                                                                             \
@@ -264,7 +264,7 @@ static bool native_refuses(size_t bytes, const void *caller) {
       return under[domain].calloc(ctx, count, size); /* which says so */                                        \
     if (UNLIKELY(bytes > (least)) && refuses(bytes, NULL))                                                      \
       return NULL;                                                                                              \
-    if (bytes <= (least) && UNLIKELY((bursar_budget_room -= (int64_t)bytes) < 0))                     \
+    if (bytes <= (least) && UNLIKELY((bursar_budget_room -= (int64_t)bytes) < 0))                               \
       look();                                                                                                   \
     return under[domain].calloc(ctx, count, size);                                                              \
   }                                                                                                             \
