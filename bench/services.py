@@ -138,6 +138,8 @@ def flood(bench: Bench) -> dict[str, Any]:
             continue
         requests = serving.write_requests(kind, bench.python, bench.root, bench.env)
         with bench.serve(kind) as (service, folder):
+            while kind == "gunicorn" and len(service.workers) < 3:
+                time.sleep(0.02)
             pids = [service.pid, *(service.workers if kind == "gunicorn" else [])]
             before = sum(serving.status_bytes(pid, "VmHWM") for pid in pids)
             counts = bench.send(service, total, 50, requests=requests)
