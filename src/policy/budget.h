@@ -29,9 +29,11 @@
 #include "policy/limits.h"
 
 #define BURSAR_BUDGET_RESERVE (1 << 20)
-#define BURSAR_BUDGET_SMALL 4096     /* what may use the reserve */
-#define BURSAR_BUDGET_OVER (1 << 20) /* above the limit in what cannot be refused, it is told all the same */
+#define BURSAR_BUDGET_SMALL 4096 /* what may use the reserve */
 #define BURSAR_BUDGET_ROOM (32 << 10)
+/* So far above the limit in what cannot be refused, it is told all the same: with what may begin before anybody looks, in a few
+ * threads, no more than 1 MiB. */
+#define BURSAR_BUDGET_OVER ((1 << 20) - 4 * BURSAR_BUDGET_ROOM)
 #define BURSAR_BUDGET_SERVER 65536 /* what code in no entry may have in any case while others are open */
 #define BURSAR_BUDGET_SLACK 16     /* of the process's limit: the part by which all but the marked entry may pass it */
 

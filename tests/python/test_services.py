@@ -15,9 +15,7 @@ from running import Facts
 from serving import CONNECTIONS, HARD, MIB, Service, load, status_bytes
 
 EVERY = 50
-# Above a limit in small blocks: one looks each 32 KiB that were asked for, by whichever threads, so two times that may
-# go by; and of 24 bytes that are asked for 32 are charged.
-SMALL_OVER = MIB + 2 * (32 << 10) * 4 // 3
+SMALL_OVER = MIB  # above a limit in small blocks
 
 Serve = Callable[..., "contextlib.AbstractContextManager[tuple[Service, Path]]"]
 

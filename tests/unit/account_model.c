@@ -33,7 +33,7 @@ static void must(bool good, const char *what) {
 
 static int start(struct account_model *model, const char *folder, struct bursar_settings settings,
                  struct bursar_error *error) {
-  static const struct bursar_provider provider = {stacks_moved, warn};
+  static const struct bursar_provider provider = {.stacks_moved = stacks_moved, .warn = warn};
   struct bursar_place place;
   memset(model, 0, sizeof *model);
   snprintf(model->folder, sizeof model->folder, "%s", folder);
