@@ -36,12 +36,15 @@ static void say_scope(struct bursar_explained *out, unsigned key, const char *va
                                      "is not looked at"};
   switch (key) {
     case BURSAR_LIMIT_HARD:
-      snprintf(out->says, sizeof out->says, "each entry may hold %.60s: what would take it above that is refused", value);
+      snprintf(out->says, sizeof out->says, "each entry may hold %.60s: what would take it above that is refused",
+               value);
       break;
     case BURSAR_LIMIT_SOFT:
       snprintf(out->says, sizeof out->says, "from %.60s in an entry on it is told: an event, and on_soft", value);
       break;
-    case BURSAR_LIMIT_SUM: snprintf(out->says, sizeof out->says, "all its entries together may hold %.60s", value); break;
+    case BURSAR_LIMIT_SUM:
+      snprintf(out->says, sizeof out->says, "all its entries together may hold %.60s", value);
+      break;
     default:
       snprintf(out->says, sizeof out->says, "what an entry leaves open %s, where the scope says nothing itself",
                open[number - 1]);
