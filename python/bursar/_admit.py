@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from . import _bursar
@@ -106,37 +107,50 @@ def shed(no: NoRoom) -> None:
     _bursar.tell("shed", no.scope, no.estimate, f"no room: {max(no.room, 0)} bytes")
 
 
+class _Tries:
+    """To let an entry in, now and then while it waits: an iterator of the seconds to wait until the next."""
+
+    def __init__(self, entry: _bursar.Scope, estimate: int | None, wait: float) -> None:
+        self.no = gate.take(entry, estimate)
+        self._left = self._run(entry, estimate, time.monotonic() + wait if self.no and wait > 0 else 0)
+
+    def __enter__(self) -> Iterator[float]:
+        return self._left
+
+    def __exit__(self, *error: Any) -> None:
+        self._left.close()  # whoever does not wait any more leaves the line
+
+    def _run(self, entry: _bursar.Scope, estimate: int | None, end: float) -> Generator[float, None, None]:
+        if not end:
+            return
+        turn = gate.line_up()
+        try:
+            while (no := gate.take(entry, estimate, turn)) is not None and (left := end - time.monotonic()) > 0:
+                yield min(left, _LOOK_S)
+            self.no = no
+        finally:
+            gate.leave_line(turn)
+
+
 def admitted_here(entry: _bursar.Scope, estimate: int | None, wait: float) -> NoRoom | None:
     """Let it in, or say why there is no room after waiting for it so many seconds."""
-    no = gate.take(entry, estimate)
-    if no is None or wait <= 0:
-        return no
-    end = time.monotonic() + wait
-    turn = gate.line_up()
-    try:
-        while (no := gate.take(entry, estimate, turn)) is not None and (left := end - time.monotonic()) > 0:
+    tries = _Tries(entry, estimate, wait)
+    with tries as left:
+        for seconds in left:
             with gate.changed:
-                gate.changed.wait(min(left, _LOOK_S))
-    finally:
-        gate.leave_line(turn)
-    return no
+                gate.changed.wait(seconds)
+    return tries.no
 
 
 async def admitted(entry: _bursar.Scope, estimate: int | None, wait: float) -> NoRoom | None:
     """The same for tasks of asyncio."""
-    no = gate.take(entry, estimate)
-    if no is None or wait <= 0:
-        return no
-    from asyncio import sleep
+    tries = _Tries(entry, estimate, wait)
+    with tries as left:
+        for seconds in left:
+            from asyncio import sleep
 
-    end = time.monotonic() + wait
-    turn = gate.line_up()
-    try:
-        while (no := gate.take(entry, estimate, turn)) is not None and (left := end - time.monotonic()) > 0:
-            await sleep(min(left, _LOOK_S))
-    finally:
-        gate.leave_line(turn)
-    return no
+            await sleep(seconds)
+    return tries.no
 
 
 def seconds_of(wait: float | None, argument: str) -> float:
