@@ -228,3 +228,26 @@ def test_in_a_gigabyte(gigabyte: Path, serve: Serve, python: str) -> None:
         counts = load.flood(service.url, requests, 1000, EVERY, connections=CONNECTIONS, server=service.process)
         assert service.process.wait(60) == -signal.SIGKILL
     assert counts["right"] < 1000 - 1000 // EVERY
+
+
+SHARED = """\
+from app import app
+from bursar.asgi import ScopeMiddleware
+from governed import Refusals
+app.add_middleware(ScopeMiddleware)
+app.add_middleware(Refusals)
+"""
+
+
+def test_in_a_gigabyte_that_all_share(
+    gigabyte: Path, serve: Serve, command: str, python: str, tmp_path: Path
+) -> None:
+    """No request has a budget of its own, the process has one: the same requests are refused, and no others."""
+    # governed.py itself gives each request a budget: what is of use here is its handler alone.
+    governed = (serving.EXAMPLE / "governed.py").read_text().partition("bursar.start(")[0]
+    (tmp_path / "governed.py").write_text(governed)
+    (tmp_path / "shared.py").write_text(SHARED)
+    ledger = tmp_path / "ledgers" / "all.bursar"
+    run = (*within(gigabyte, command), "run", "--mode", "sample", "--budget", "80%", "-o", str(ledger))
+    with serve("fastapi", before=run, app="shared:app") as (service, requests):
+        check_flood(service, requests, 1000)
