@@ -33,8 +33,8 @@ def test_nothing_is_loaded_before_it_is_asked_for(program: Program) -> None:
     classes = ("Balance", "BudgetExceeded", "Converted", "Governor", "Reclaimed", "Refused", "Residue", "ResidueError")
     classes += ("LeftOpenError", "LeftOpenWarning", "SecretArray", "SecretBytes", "Shared", "Spec", "scope")
     classes += ("LeakSite", "Undecided", "Verdict")
-    functions += ("isolated", "release", "unload")
-    classes += ("CannotUnload", "IsolatedError")
+    functions += ("admit", "isolated", "release", "unload")
+    classes += ("Admission", "CannotUnload", "IsolatedError", "NoRoom")
     types = dict.fromkeys(classes, "type")
     others = {"__version__": "str", "Model": "ABCMeta", "Stream": "ABCMeta"}
     assert public == others | types | dict.fromkeys(functions, "function")
