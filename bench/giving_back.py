@@ -130,6 +130,8 @@ def idle(python: str, pairs: int, requests: int) -> dict[str, Any]:
         "governor alone": ("governed", {}),
         "governor and serving": ("governed", {"GLIBC_TUNABLES": SERVING}),
     }
+    for setting in SERVING.split(":"):
+        ways[f"governor and {setting.removeprefix('glibc.malloc.')}"] = ("governed", {"GLIBC_TUNABLES": setting})
     runs: dict[str, list[dict[str, Any]]] = {
         name: [] for name, (_, env) in ways.items() if env.get("LD_PRELOAD") != ""
     }
