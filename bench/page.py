@@ -16,7 +16,7 @@ GOALS = {
     "pandas": 1.05,
     "sklearn": 1.05,
 }
-# ... of the other ways to keep books, issue 4's.
+# ... of the other ways to keep books.
 ALLOCATION = ("json", "trees", "calls", "threads")
 WAYS = {  # tool: CPU time at most, added memory at most
     "ours-native": (1.05, None),
