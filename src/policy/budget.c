@@ -294,7 +294,7 @@ bool bursar_budget_far_over(uint32_t slot, struct bursar_budget_refusal *out) {
   if (!limit || !slot)
     return false;
   *out = (struct bursar_budget_refusal){outermost(slot), BURSAR_BUDGET_PROCESS, limit, bursar_budget_held()};
-  return out->held > limit + limit / BURSAR_BUDGET_SLACK + BURSAR_BUDGET_OVER && out->slot == marked();
+  return out->held > limit + BURSAR_BUDGET_OVER && out->slot == marked(); /* the sixteenth is for others */
 }
 
 uint32_t bursar_budget_soft(uint32_t slot, int64_t more) {

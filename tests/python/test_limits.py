@@ -237,8 +237,8 @@ def test_beyond_a_sixteenth_all_are_refused(program: Program, ledger: Path) -> N
     )
     limit, whose, held, others = printed(done)
     assert whose == "process"
-    # What is not booked, malloc's own pages for one, is seen at the next look.
-    assert limit + limit // 16 - 2 * MIB < held < limit + limit // 16 + MIB
+    # What is not booked is seen at the next look: malloc maps each of these 160 blocks with up to two pages of its own.
+    assert limit + limit // 16 - 2 * MIB < held < limit + limit // 16 + 2 * MIB
     assert others > 5
 
 

@@ -36,7 +36,7 @@ print("here", flush=True)
 while True:
     with bursar.scope("GET /predict"):
         kept = [bytes(1000) for _ in range(1000)]
-    if select.select([0], [], [], 0)[0]:
+    if select.select([0], [], [], 0.001)[0]:  # with 0 it had the GIL again before any other thread of its
         word = os.read(0, 100).decode().strip()
         if word == "rest":
             print("resting", flush=True)
