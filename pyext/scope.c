@@ -365,6 +365,8 @@ static PyObject *scope_enter(Scope *self, PyObject *unused) {
   if (set(self) != 0 || ((limits || self->hard || self->soft) && begin_budget(self, limits) != 0)) {
     if (self->token)
       (void)unset(self);
+    if (self->slot)
+      (void)bursar_budget_end(self->slot);
     (void)bursar_scopes_end(self->slot);
     self->state = ENDED;
     bursar_rest_left();

@@ -120,7 +120,9 @@ static void find_all(struct members *members, uint32_t name) {
 static void join(const struct bursar_limits *named, uint32_t slot) {
   struct members *members = members_of(named);
   bursar_lock_take();
-  if (!members->list || members->generation != bursar_scopes_generation)
+  if (!named->now[BURSAR_LIMIT_SUM])
+    members->generation = 0; /* where one is set later, they are looked for */
+  else if (!members->list || members->generation != bursar_scopes_generation)
     find_all(members, entry(slot)->name); /* the slot among them */
   else
     add(members, slot);
@@ -226,7 +228,7 @@ bool bursar_budget_begin(uint32_t slot, int64_t hard, int64_t soft, const struct
     return false;
   budgets[slot] = (struct bursar_budget){.serial = entry(slot)->serial, .hard = hard, .soft = soft, .named = named};
   (void)__atomic_add_fetch(&bursar_budget_open, 1, __ATOMIC_RELAXED);
-  if (named && named->now[BURSAR_LIMIT_SUM])
+  if (named)
     join(named, slot);
   return true;
 }

@@ -130,6 +130,16 @@ static void test_named(void) {
   EQ(bursar_limits_change("a", 1, BURSAR_LIMIT_HARD, MIB), 0);
   OK(refused_by(slots[3], MIB / 2, BURSAR_BUDGET_ENTRY, slots[3]), "each of them too");
   EQ(bursar_limits_change("a", 1, BURSAR_LIMIT_HARD, 0), 0);
+  EQ(bursar_limits_set("a", 1, BURSAR_LIMIT_SUM, 0), 0);
+  uint32_t late = bursar_scopes_enter(name, 0);
+  OK(bursar_budget_begin(late, 0, 0, a), "one that begins while there is no sum");
+  int taken = take(late, MIB);
+  EQ(bursar_limits_set("a", 1, BURSAR_LIMIT_SUM, MANY * MIB / 2 + 20 * MIB), 0);
+  OK(refused_by(late, 20 * MIB, BURSAR_BUDGET_NAME, late), "counts in the one that is set then");
+  EQ(bursar_budget_sum(a), MANY * MIB / 2 + MIB);
+  give(taken);
+  (void)bursar_budget_end(late);
+  (void)bursar_scopes_end(late);
   uint32_t nested = bursar_scopes_enter(name, slots[0]);
   OK(bursar_budget_begin(nested, 0, 0, a), "one within one of its name");
   int block = take(nested, MIB);
