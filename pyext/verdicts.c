@@ -10,12 +10,31 @@
 /* A finalizer may end a scope, in the collection. */
 static bool busy;
 
-static void collect(uint32_t which) {
-  bool ran = PyGC_IsEnabled(); /* whoever switched it off wants none */
-  if (ran)
+static bool sweep(void) {
+  bool runs = PyGC_IsEnabled(); /* whoever switched it off wants none */
+  if (runs)
     (void)PyGC_Collect();
+  return runs;
+}
+
+static void collect(uint32_t which) {
+  bool ran = sweep();
   if (bursar_account.active)
     bursar_verdict_collected(which, ran);
+}
+
+/* Of gc.get_stats().  Where the oldest are collected in parts (3.14.0 to 3.14.4), those that somebody asked for. */
+static uint64_t full_collections(void) {
+  PyObject *gc, *all = NULL, *oldest, *count;
+  uint64_t found = 0;
+  if ((gc = PyImport_ImportModule("gc")) && (all = PyObject_CallMethod(gc, "get_stats", NULL)) && PyList_Check(all) &&
+      PyList_GET_SIZE(all) == 3 && PyDict_Check(oldest = PyList_GET_ITEM(all, 2)) &&
+      (count = PyDict_GetItemString(oldest, "collections")))
+    found = PyLong_AsUnsignedLongLongMask(count);
+  Py_XDECREF(all);
+  Py_XDECREF(gc);
+  PyErr_Clear();
+  return found;
 }
 
 static void survey(uint32_t which) {
@@ -28,14 +47,21 @@ static void survey(uint32_t which) {
 void bursar_verdicts_attend(void) {
   enum bursar_verdict_work work;
   uint32_t which;
+  PyObject *type, *value, *traceback;
   if (busy || PyInterpreterState_Get() != PyInterpreterState_Main())
     return;
   busy = true;
-  while ((work = bursar_verdict_next(&which)) != BURSAR_VERDICT_NOTHING)
+  PyErr_Fetch(&type, &value, &traceback);
+  while ((work = bursar_verdict_next(full_collections(), &which)) != BURSAR_VERDICT_NOTHING)
     if (work == BURSAR_VERDICT_COLLECT)
       collect(which);
+    else if (work == BURSAR_VERDICT_SWEEP)
+      (void)sweep();
+    else if (work == BURSAR_VERDICT_COLLECTED)
+      bursar_verdict_collected(which, true);
     else
       survey(which);
+  PyErr_Restore(type, value, traceback);
   busy = false;
 }
 

@@ -1,5 +1,6 @@
 #include "account/verdict.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,13 +17,16 @@
 #define FIRST_POINT 64u /* calls; a name that is entered less often needs no series */
 #define SPACING 8u      /* calls between the first points */
 #define RECENT_MAX 64
+#define UNKNOWN UINT64_MAX
 #define LOOKED 300u /* calls after an alarm that are surveyed, and calls that an idle moment is waited for */
 
 /* Of a name, beside the ledger.  Under the lock. */
 static struct name {
   uint64_t due;        /* calls at which the next point is; 0: at the first */
   uint64_t ripe;       /* calls since which a collection is wanted; 0: none is */
+  uint64_t before;     /* full collections that had run by then; UNKNOWN */
   uint64_t survey;     /* calls at which what survived is to be looked at; 0: not */
+  uint64_t swept;      /* calls at which the last collection ran that was asked for */
   uint32_t length;     /* of its chain */
   uint16_t head, tail; /* of kept entries, the first ended first */
   uint16_t series;     /* index in the region, + 1; 0: none */
@@ -118,20 +122,25 @@ void bursar_verdict_gone(uint32_t slot) {
   name->length--;
 }
 
-static void add_up(uint32_t slot, struct bursar_leaks_point *point) {
+static int64_t held_by(uint32_t slot) {
   const struct bursar_scope *scope = &slots()[slot];
-  point->bytes += scope->live_bytes + __atomic_load_n(&scope->free_live_bytes, __ATOMIC_RELAXED);
-  point->blocks += scope->blocks + __atomic_load_n(&scope->free_blocks, __ATOMIC_RELAXED);
+  return scope->live_bytes + __atomic_load_n(&scope->free_live_bytes, __ATOMIC_RELAXED);
 }
 
-static struct bursar_leaks_point point_of(uint32_t index, struct bursar_verdict_around around) {
-  const struct name *name = &names_of[index];
+static int64_t least_of(int64_t bytes, uint64_t cap) { return bytes < (int64_t)cap ? bytes : (int64_t)cap; }
+
+/* What was folded into the name counts in full: of how many calls that is nobody knows. */
+static struct bursar_leaks_point point_of(const struct bursar_leaks *series, struct bursar_verdict_around around) {
+  const struct bursar_scope_name *scope = &scope_names()[series->name];
   struct bursar_leaks_point point = {
-      .calls = scope_names()[index].calls, .descriptors = around.descriptors, .threads = around.threads};
-  if (scope_names()[index].slot)
-    add_up(scope_names()[index].slot, &point);
-  for (uint32_t slot = name->head; slot && (uint32_t)point.calls - ended_at[slot] >= recent(); slot = next_of[slot])
-    add_up(slot, &point);
+      .calls = scope->calls, .descriptors = around.descriptors, .threads = around.threads};
+  if (scope->slot)
+    point.bytes = point.capped = held_by(scope->slot);
+  for (uint32_t slot = names_of[series->name].head; slot && (uint32_t)point.calls - ended_at[slot] >= recent();
+       slot = next_of[slot]) {
+    point.bytes += held_by(slot);
+    point.capped += least_of(held_by(slot), series->cap);
+  }
   return point;
 }
 
@@ -186,8 +195,14 @@ static void turn(struct bursar_leaks *series, enum bursar_leaks_state state, int
   name_of(series)->ripe = 0;
 }
 
+static void ripen(struct bursar_leaks *series) {
+  name_of(series)->ripe = calls_of(series);
+  name_of(series)->before = UNKNOWN;
+  bursar_verdict_due = true;
+}
+
 static double threshold_of(const struct bursar_leaks *series, enum bursar_leaks_what what) {
-  return what == BURSAR_LEAKS_OF_BYTES ? series->threshold : BURSAR_LEAKS_COUNTED;
+  return what == BURSAR_LEAKS_OF_BYTES || what == BURSAR_LEAKS_OF_CAPPED ? series->threshold : BURSAR_LEAKS_COUNTED;
 }
 
 static struct bursar_leaks_found judge(const struct bursar_leaks *series, enum bursar_leaks_what what) {
@@ -209,9 +224,10 @@ static void trace(struct name *name, bool on) {
 
 static void alarm(struct bursar_leaks *series) {
   char text[200];
-  struct bursar_leaks_found bytes = judge(series, BURSAR_LEAKS_OF_BYTES);
+  bool capped = !(series->flags & BURSAR_LEAKS_BYTES);
+  struct bursar_leaks_found bytes = judge(series, capped ? BURSAR_LEAKS_OF_CAPPED : BURSAR_LEAKS_OF_BYTES);
   int at = snprintf(text, sizeof text, "leaks");
-  if (series->flags & BURSAR_LEAKS_BYTES)
+  if (series->flags & (BURSAR_LEAKS_BYTES | BURSAR_LEAKS_CAPPED))
     at += snprintf(text + at, sizeof text - (size_t)at, " %.0f bytes", bytes.rate);
   if (series->flags & BURSAR_LEAKS_DESCRIPTORS)
     at += snprintf(text + at, sizeof text - (size_t)at, "%s %.2g descriptors", at > 5 ? " and" : "",
@@ -229,7 +245,9 @@ static void alarm(struct bursar_leaks *series) {
                                                           : series->since_calls + LOOKED + recent();
   trace(name, bursar_account.mode != BURSAR_MODE_EXACT);
   bursar_verdict_due = true;
-  tell(series, text, series->flags & BURSAR_LEAKS_BYTES ? bytes.rate : 0);
+  if (series->flags & BURSAR_LEAKS_UNCHECKED)
+    ripen(series);
+  tell(series, text, series->flags & (BURSAR_LEAKS_BYTES | BURSAR_LEAKS_CAPPED) ? bytes.rate : 0);
 }
 
 static void end(struct bursar_leaks *series) {
@@ -249,16 +267,18 @@ static bool may_grow(const struct bursar_leaks *series, enum bursar_leaks_what w
   const struct bursar_leaks_point *last = &series->point[series->points - 1], *at = series->point;
   while (at->calls < last->calls / 2)
     at++;
-  double grown = what == BURSAR_LEAKS_OF_BYTES         ? (double)(last->bytes - at->bytes)
-                 : what == BURSAR_LEAKS_OF_DESCRIPTORS ? last->descriptors - at->descriptors
-                                                       : last->threads - at->threads;
-  return grown > threshold_of(series, what) * (double)(last->calls - at->calls) / 2;
+  return bursar_leaks_of(last, what) - bursar_leaks_of(at, what) >
+         threshold_of(series, what) * (double)(last->calls - at->calls) / 2;
+}
+
+static bool grows(const struct bursar_leaks *series, enum bursar_leaks_what what) {
+  return may_grow(series, what) && judge(series, what).grows;
 }
 
 static void suspect(struct bursar_leaks *series) {
   uint32_t flags = 0;
-  for (unsigned what = 0; what < 3; what++)
-    if (may_grow(series, what) && judge(series, what).grows)
+  for (unsigned what = 0; what < BURSAR_LEAKS_WHATS; what++)
+    if (grows(series, what))
       flags |= bit_of(what);
   if (!flags)
     return;
@@ -270,7 +290,7 @@ static void suspect(struct bursar_leaks *series) {
 static void doubt(struct bursar_leaks *series) {
   bool grows = false;
   uint64_t calls = calls_of(series);
-  for (unsigned what = 0; what < 3; what++) {
+  for (unsigned what = 0; what < BURSAR_LEAKS_WHATS; what++) {
     struct bursar_leaks_found found = {0};
     if (!(series->flags & bit_of(what)))
       continue;
@@ -283,15 +303,13 @@ static void doubt(struct bursar_leaks *series) {
   if (!series->flags) {
     turn(series, BURSAR_LEAKS_NONE, 0);
   } else if (grows && calls >= series->since_calls + series->since_calls / 4 && !name_of(series)->ripe) {
-    name_of(series)->ripe = calls;
-    bursar_verdict_due = true;
+    ripen(series);
   }
 }
 
 static void watch(struct bursar_leaks *series) {
-  for (unsigned what = 0; what < 3; what++)
-    if (series->flags & bit_of(what) ? judge(series, what).stopped
-                                     : may_grow(series, what) && judge(series, what).grows)
+  for (unsigned what = 0; what < BURSAR_LEAKS_WHATS; what++)
+    if (series->flags & bit_of(what) ? judge(series, what).stopped : grows(series, what))
       series->flags ^= bit_of(what);
   if (!(series->flags & ~BURSAR_LEAKS_UNCHECKED))
     end(series);
@@ -299,14 +317,11 @@ static void watch(struct bursar_leaks *series) {
 
 /* After twice the calls, where it grew again, the question is the same. */
 static void watch_garbage(struct bursar_leaks *series) {
-  uint64_t calls = calls_of(series);
-  struct bursar_leaks_found found = judge(series, BURSAR_LEAKS_OF_BYTES);
-  if (found.stands) {
+  if (judge(series, BURSAR_LEAKS_OF_BYTES).stands)
     end(series);
-  } else if (found.grows && calls >= 2 * series->since_calls && !name_of(series)->ripe) {
-    name_of(series)->ripe = calls;
-    bursar_verdict_due = true;
-  }
+  else if (calls_of(series) >= 2 * series->since_calls && !name_of(series)->ripe &&
+           (grows(series, BURSAR_LEAKS_OF_BYTES) || grows(series, BURSAR_LEAKS_OF_CAPPED)))
+    ripen(series);
 }
 
 static void add_point(struct bursar_leaks *series, struct bursar_leaks_point point) {
@@ -343,6 +358,7 @@ static struct bursar_leaks *series_new(uint32_t index) {
   series->threshold = threshold;
   series->warmup = warmup;
   series->spacing = SPACING;
+  series->cap = (uint64_t)threshold * BURSAR_LEAKS_CAP;
   BURSAR_IN_ORDER();
   counts()->leaks = at + 1;
   names_of[index].series = (uint16_t)(at + 1);
@@ -364,15 +380,19 @@ void bursar_verdict_ended(uint32_t index, uint32_t slot, bool keeps, struct burs
   if (!series)
     name->full = true;
   else
-    add_point(series, point_of(index, around));
+    add_point(series, point_of(series, around));
 }
 
 /* --- what is to be done ---------------------------------------------------------------------------------------------------- */
 
-static enum bursar_verdict_work work_for(struct bursar_leaks *series) {
+static enum bursar_verdict_work work_for(struct bursar_leaks *series, uint64_t full) {
   struct name *name = name_of(series);
   uint64_t calls = calls_of(series);
   bool idle = open_entries <= 0;
+  if (name->ripe && name->before == UNKNOWN)
+    name->before = full;
+  if (name->ripe && full > name->before)
+    return BURSAR_VERDICT_COLLECTED;
   if (name->ripe && idle)
     return BURSAR_VERDICT_COLLECT;
   if (name->ripe && calls >= name->ripe + LOOKED && series->state == BURSAR_LEAKS_SUSPECTED) {
@@ -381,17 +401,22 @@ static enum bursar_verdict_work work_for(struct bursar_leaks *series) {
     alarm(series);
     done(series);
   }
-  return name->survey && calls >= name->survey && (idle || calls >= name->survey + LOOKED) ? BURSAR_VERDICT_SURVEY
-                                                                                           : BURSAR_VERDICT_NOTHING;
+  if (!name->survey || calls < name->survey)
+    return BURSAR_VERDICT_NOTHING;
+  if (idle && name->swept < name->survey) {
+    name->swept = calls;
+    return BURSAR_VERDICT_SWEEP;
+  }
+  return idle || calls >= name->survey + LOOKED ? BURSAR_VERDICT_SURVEY : BURSAR_VERDICT_NOTHING;
 }
 
-enum bursar_verdict_work bursar_verdict_next(uint32_t *which) {
+enum bursar_verdict_work bursar_verdict_next(uint64_t full, uint32_t *which) {
   enum bursar_verdict_work work = BURSAR_VERDICT_NOTHING;
   bool waiting = false;
   bursar_lock_take();
   for (uint32_t i = 0; bursar_account.active && i < counts()->leaks && !work; i++) {
     struct bursar_leaks *series = &all_series()[i];
-    work = work_for(series);
+    work = work_for(series, full);
     *which = i;
     waiting = waiting || name_of(series)->ripe || name_of(series)->survey;
   }
@@ -400,33 +425,76 @@ enum bursar_verdict_work bursar_verdict_next(uint32_t *which) {
   return work;
 }
 
+#define PARTS 8u
+
+/* How much more is held than `from` held: or what the calls since then hold, where those of each eighth of them do, since garbage
+ * was held then too.  What a cache keeps is of the last calls alone. */
+static double left_since(const struct bursar_leaks *series, enum bursar_leaks_what what, uint64_t calls, double from,
+                         const struct bursar_leaks_point *after) {
+  double part[PARTS] = {0}, all = 0, least = INFINITY;
+  uint64_t span = after->calls - calls - recent();
+  for (uint32_t slot = name_of(series)->head; slot && span && span < after->calls; slot = next_of[slot]) {
+    uint64_t age = (uint32_t)after->calls - ended_at[slot];
+    if (age < recent() || age - recent() >= span)
+      continue;
+    uint64_t cap = what == BURSAR_LEAKS_OF_CAPPED ? series->cap : INT64_MAX;
+    part[(age - recent()) * PARTS / span] += (double)least_of(held_by(slot), cap);
+  }
+  for (uint32_t i = 0; i < PARTS; i++) {
+    all += part[i];
+    least = part[i] < least ? part[i] : least;
+  }
+  double more = bursar_leaks_of(after, what) - from;
+  return least >= all / PARTS / 4 && all > more ? all : more;
+}
+
+static void freed(struct bursar_leaks *series, int64_t bytes) {
+  bool was = series->state == BURSAR_LEAKS_ALARM;
+  turn(series, BURSAR_LEAKS_CYCLES, bytes);
+  series->flags = 0;
+  name_of(series)->survey = 0;
+  trace(name_of(series), false);
+  if (was)
+    tell(series, "leaks no more: a collection freed what grew", 0);
+}
+
+static void stays(struct bursar_leaks *series, bool ran) {
+  if (series->state != BURSAR_LEAKS_ALARM) {
+    series->flags |= ran ? 0 : BURSAR_LEAKS_UNCHECKED;
+    alarm(series);
+  } else if (ran) {
+    series->flags &= ~BURSAR_LEAKS_UNCHECKED;
+    tell(series, "leaks, and it is no garbage: a collection left it", 0);
+  }
+}
+
 void bursar_verdict_collected(uint32_t which, bool ran) {
   struct bursar_leaks *series = &all_series()[which];
   struct bursar_verdict_around around = {bursar_prim_descriptors(), bursar_prim_threads()};
+  const uint32_t of_bytes = BURSAR_LEAKS_BYTES | BURSAR_LEAKS_CAPPED;
   bursar_lock_take();
-  struct bursar_leaks_point after = point_of(series->name, around);
-  struct bursar_leaks_found found = judge(series, BURSAR_LEAKS_OF_BYTES);
+  struct bursar_leaks_point after = point_of(series, around);
   const struct bursar_leaks_point *from = series->point;
-  while (from->calls < found.from)
-    from++;
   bool again = series->state == BURSAR_LEAKS_CYCLES;
-  int64_t bytes = again ? series->since_bytes : from->bytes;
-  uint64_t calls = after.calls - (again ? series->since_calls : from->calls);
-  double least = ran ? (double)calls : 0;
+  for (uint64_t calls = again ? series->since_calls : judge(series, BURSAR_LEAKS_OF_BYTES).from;
+       from < &series->point[series->points - 1] && from->calls < calls;)
+    from++;
   begin(series);
   name_of(series)->ripe = 0;
+  name_of(series)->swept = after.calls;
   if (again)
-    series->flags |= BURSAR_LEAKS_BYTES;
-  if ((double)(after.bytes - bytes) < least * series->threshold)
-    series->flags &= ~BURSAR_LEAKS_BYTES;
-  if (after.descriptors - from->descriptors < least * BURSAR_LEAKS_COUNTED)
-    series->flags &= ~BURSAR_LEAKS_DESCRIPTORS;
-  if (!ran)
-    series->flags |= BURSAR_LEAKS_UNCHECKED;
-  if (series->flags)
-    alarm(series);
+    series->flags |= of_bytes;
+  for (unsigned what = 0; ran && what < BURSAR_LEAKS_WHATS; what++) {
+    double held = again && what == BURSAR_LEAKS_OF_BYTES ? (double)series->since_bytes : bursar_leaks_of(from, what);
+    double left = bit_of(what) & of_bytes ? left_since(series, what, from->calls, held, &after)
+                                          : bursar_leaks_of(&after, what) - held;
+    if (left < threshold_of(series, what) * (double)(after.calls - from->calls))
+      series->flags &= ~bit_of(what);
+  }
+  if (series->flags & ~BURSAR_LEAKS_UNCHECKED)
+    stays(series, ran);
   else
-    turn(series, BURSAR_LEAKS_CYCLES, after.bytes);
+    freed(series, after.bytes);
   done(series);
   bursar_lock_give();
 }

@@ -2,7 +2,7 @@
  *
  * Glossary
  *   kept     an entry that has ended and still holds something; a name's are chained in the order in which they ended
- *   point    what all kept entries of a name held when one had just ended (ledger/leaks.h judges a series of them).  Where
+ *   point    what all kept entries of a name held when one had just ended, in full and capped (ledger/leaks.h judges series).  Where
  *            several run at once the last few do not count: what callers still have in their hands is no leak
  *   ripe     it grew for long enough: now garbage has to be ruled out, by one collection while no scope is open
  *   survey   what survived of which stacks; by whoever can walk the table of blocks, or has kept stacks (bursar_verdict_tracing)
@@ -42,10 +42,13 @@ extern bool bursar_verdict_due;
 /* Work that is due, to be asked for again until there is none.  Main GIL. */
 enum bursar_verdict_work {
   BURSAR_VERDICT_NOTHING,
-  BURSAR_VERDICT_COLLECT, /* a full collection while no scope is open, then bursar_verdict_collected */
-  BURSAR_VERDICT_SURVEY   /* bursar_verdict_survey */
+  BURSAR_VERDICT_COLLECT,   /* a full collection while no scope is open, then bursar_verdict_collected */
+  BURSAR_VERDICT_COLLECTED, /* that, since one has run by itself */
+  BURSAR_VERDICT_SWEEP,     /* a full collection too: what is garbage is not to be named */
+  BURSAR_VERDICT_SURVEY     /* bursar_verdict_survey */
 };
-enum bursar_verdict_work bursar_verdict_next(uint32_t *which);
+/* `full`: collections of all that have run in this process, or always the same where that is not known. */
+enum bursar_verdict_work bursar_verdict_next(uint64_t full, uint32_t *which);
 /* `ran`: the collector did; else nothing is known of garbage. */
 void bursar_verdict_collected(uint32_t which, bool ran);
 

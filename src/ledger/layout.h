@@ -334,9 +334,9 @@ struct bursar_event {
 
 /* What a name's ended entries still hold, as it was when one of them had just ended: the verdict (leaks.h) is of these. */
 struct bursar_leaks_point {
-  uint64_t calls; /* entries that had ended */
-  int64_t bytes;  /* held by all of them */
-  int64_t blocks;
+  uint64_t calls;      /* entries that had ended */
+  int64_t bytes;       /* held by all of them */
+  int64_t capped;      /* the same, of each at most `cap` */
   int32_t descriptors; /* open in the process; below 0: not known */
   int32_t threads;
 };
@@ -372,7 +372,8 @@ enum bursar_leaks_state {
 #define BURSAR_LEAKS_BYTES 1u
 #define BURSAR_LEAKS_DESCRIPTORS 2u
 #define BURSAR_LEAKS_THREADS 4u
-#define BURSAR_LEAKS_UNCHECKED 8u
+#define BURSAR_LEAKS_CAPPED 8u
+#define BURSAR_LEAKS_UNCHECKED 16u
 
 struct bursar_leaks {
   uint64_t begun, done; /* stored before and after each change: where they differ it is being written */
@@ -390,7 +391,8 @@ struct bursar_leaks {
   uint64_t looked_calls; /* entries that the sites are of: those from the first to the last of these, so many */
   uint64_t looked_first;
   uint64_t looked_ns; /* when; 0: not yet */
-  uint64_t reserved[4];
+  uint64_t cap;       /* bytes of one call that count in `capped` */
+  uint64_t reserved[3];
   struct bursar_leaks_point point[BURSAR_LEAKS_POINTS];
   struct bursar_leaks_site site[BURSAR_LEAKS_SITES];
 };

@@ -12,15 +12,16 @@ struct stretch {
 #define LEVELS 2u   /* blocks are taken as they are, and by twos */
 #define STARTS 250u /* the first place where a later half may begin: the k-th is at this times 2^(k/4) */
 
-static double value(const struct bursar_leaks_point *point, enum bursar_leaks_what what) {
+double bursar_leaks_of(const struct bursar_leaks_point *point, enum bursar_leaks_what what) {
   switch (what) {
     case BURSAR_LEAKS_OF_DESCRIPTORS: return point->descriptors;
     case BURSAR_LEAKS_OF_THREADS: return point->threads;
+    case BURSAR_LEAKS_OF_CAPPED: return (double)point->capped;
     default: return (double)point->bytes;
   }
 }
-static bool has(const struct bursar_leaks_point *point, enum bursar_leaks_what what) {
-  return what == BURSAR_LEAKS_OF_BYTES || value(point, what) >= 0;
+static bool always_known(enum bursar_leaks_what what) {
+  return what == BURSAR_LEAKS_OF_BYTES || what == BURSAR_LEAKS_OF_CAPPED;
 }
 
 /* --- the bound --------------------------------------------------------------------------------------------------------- */
@@ -40,12 +41,12 @@ struct sums {
  * stays so: then one table that doubles does not hide what grows beside it. */
 static struct sums beyond(const struct stretch *s, double rate, double most) {
   struct sums out = {0, 0};
-  double before = value(&s->points[s->first], s->what);
+  double before = bursar_leaks_of(&s->points[s->first], s->what);
   uint64_t calls = s->points[s->first].calls;
   for (uint32_t i = s->first + s->step; i <= s->last; i += s->step) {
     const struct bursar_leaks_point *point = &s->points[i];
-    double grown = value(point, s->what) - before - rate * (double)(point->calls - calls);
-    before = value(point, s->what);
+    double grown = bursar_leaks_of(point, s->what) - before - rate * (double)(point->calls - calls);
+    before = bursar_leaks_of(point, s->what);
     calls = point->calls;
     grown = fmin(fmax(grown, -most), most);
     out.sum += grown;
@@ -87,7 +88,8 @@ static struct scales scales_of(const struct stretch *s, double threshold) {
   uint32_t count = 0;
   for (uint32_t i = 0; i + s->step <= s->first; i += s->step) {
     const struct bursar_leaks_point *from = &s->points[i], *to = &s->points[i + s->step];
-    sizes[count++] = fabs(value(to, s->what) - value(from, s->what) - threshold * (double)(to->calls - from->calls));
+    sizes[count++] = fabs(bursar_leaks_of(to, s->what) - bursar_leaks_of(from, s->what) -
+                          threshold * (double)(to->calls - from->calls));
   }
   double usual = fmax(middle(sizes, count), block);
   return (struct scales){.small = block * block, .large = usual * usual, .most = 4 * usual};
@@ -137,7 +139,7 @@ static struct bound bound_of(struct stretch s, double threshold, double error, b
     if (!wanted)
       continue;
     double calls = (double)(s.points[s.last].calls - s.points[s.first].calls);
-    double mean = (value(&s.points[s.last], s.what) - value(&s.points[s.first], s.what)) / calls;
+    double mean = (bursar_leaks_of(&s.points[s.last], s.what) - bursar_leaks_of(&s.points[s.first], s.what)) / calls;
     out.lower = fmax(out.lower, edge(&s, &scales, mean, true, threshold / 16, enough));
     out.upper = fmin(out.upper, edge(&s, &scales, mean, false, threshold / 16, enough));
   }
@@ -155,7 +157,8 @@ static uint32_t first_from(const struct bursar_leaks_point *points, uint32_t cou
 
 static double rate_between(const struct stretch *s, uint32_t from, uint32_t to) {
   double calls = (double)(s->points[to].calls - s->points[from].calls);
-  return calls > 0 ? (value(&s->points[to], s->what) - value(&s->points[from], s->what)) / calls : 0;
+  return calls > 0 ? (bursar_leaks_of(&s->points[to], s->what) - bursar_leaks_of(&s->points[from], s->what)) / calls
+                   : 0;
 }
 
 /* Of the blocks of a part of the stretch, the middle one's growth a call. */
@@ -183,10 +186,20 @@ static bool goes_on(const struct stretch *s, double threshold) {
   double late = median_between(s, s->last - blocks / 3, s->last);
   if (early > threshold && late < early / 2)
     return false;
-  double most = value(&s->points[s->first], s->what);
+  double most = bursar_leaks_of(&s->points[s->first], s->what);
   for (uint32_t i = first_from(s->points, s->first, (double)all / 4); i < s->first; i++)
-    most = fmax(most, value(&s->points[i], s->what));
-  return value(&s->points[s->last], s->what) - most > threshold * (double)(all - s->points[s->first].calls);
+    most = fmax(most, bursar_leaks_of(&s->points[i], s->what));
+  return bursar_leaks_of(&s->points[s->last], s->what) - most > threshold * (double)(all - s->points[s->first].calls);
+}
+
+/* Where calls are capped: all that is held has grown as well, since the least that was held in the quarter before.  Else more calls
+ * hold something and each of them less, as in a cache of so many bytes. */
+static bool sum_grows(const struct stretch *s, double threshold) {
+  const struct bursar_leaks_point *from = &s->points[s->first], *to = &s->points[s->last];
+  double least = (double)from->bytes;
+  for (uint32_t i = first_from(s->points, s->first, (double)from->calls / 2); i < s->first; i++)
+    least = fmin(least, (double)s->points[i].bytes);
+  return (double)to->bytes - least > threshold * (double)(to->calls - from->calls);
 }
 
 /* How far it swings about the line from the first point of the stretch to the last, since half of where that begins: what goes
@@ -196,7 +209,8 @@ static double swing(const struct stretch *s) {
   double rate = rate_between(s, s->first, s->last), most = 0;
   for (uint32_t i = first_from(s->points, s->first, (double)from->calls / 2); i <= s->last; i++) {
     double calls = (double)s->points[i].calls - (double)from->calls;
-    double off = value(&s->points[i], s->what) - value(from, s->what) - (calls > 0 ? rate * calls : 0);
+    double off = bursar_leaks_of(&s->points[i], s->what) - bursar_leaks_of(from, s->what) -
+                 (calls > 0 ? rate * calls : 0);
     most = fmax(most, fabs(off));
   }
   return 2 * most / (double)(s->points[s->last].calls - from->calls);
@@ -215,7 +229,7 @@ static uint32_t known_ones(const struct bursar_leaks_point *points, uint32_t cou
                            struct bursar_leaks_point *kept) {
   uint32_t have = 0;
   for (uint32_t i = 0; i < count; i++)
-    if (has(&points[i], what))
+    if (bursar_leaks_of(&points[i], what) >= 0)
       kept[have++] = points[i];
   return have;
 }
@@ -226,7 +240,7 @@ void bursar_leaks_judge(const struct bursar_leaks_point *points, uint32_t count,
   *out = (struct bursar_leaks_found){.lower = -INFINITY, .upper = INFINITY};
   if (count > BURSAR_LEAKS_POINTS)
     count = BURSAR_LEAKS_POINTS;
-  if (what != BURSAR_LEAKS_OF_BYTES) {
+  if (!always_known(what)) {
     count = known_ones(points, count, what, kept);
     points = kept;
   }
@@ -250,7 +264,7 @@ void bursar_leaks_judge(const struct bursar_leaks_point *points, uint32_t count,
   out->from = points[s.first].calls;
   out->to = points[s.last].calls;
   out->goes_on = goes_on(&s, threshold);
-  out->grows = bound.above && out->goes_on;
+  out->grows = bound.above && out->goes_on && (what != BURSAR_LEAKS_OF_CAPPED || sum_grows(&s, threshold));
   if (s.first + 2 * PARTS <= s.last)
     out->upper = fmin(out->upper, fmax(out->rate, 0) + swing(&s));
   out->stands = bound.below || out->upper < threshold;

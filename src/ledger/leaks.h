@@ -14,10 +14,17 @@
 
 #define BURSAR_LEAKS_THRESHOLD 64u        /* bytes a call */
 #define BURSAR_LEAKS_WARMUP 500u          /* calls */
+#define BURSAR_LEAKS_CAP 4u               /* thresholds: of a call no more counts where calls are capped */
 #define BURSAR_LEAKS_COUNTED (1.0 / 64.0) /* descriptors or threads a call */
 #define BURSAR_LEAKS_ERROR 0.004          /* of all bounds of a series together, however often one looks */
 
-enum bursar_leaks_what { BURSAR_LEAKS_OF_BYTES, BURSAR_LEAKS_OF_DESCRIPTORS, BURSAR_LEAKS_OF_THREADS };
+enum bursar_leaks_what {
+  BURSAR_LEAKS_OF_BYTES,
+  BURSAR_LEAKS_OF_DESCRIPTORS,
+  BURSAR_LEAKS_OF_THREADS,
+  BURSAR_LEAKS_OF_CAPPED, /* bytes, of each call at most its cap: what few calls hold for a time cannot hide what all leave */
+  BURSAR_LEAKS_WHATS
+};
 
 struct bursar_leaks_found {
   bool known;          /* there are points enough to say something */
@@ -29,6 +36,8 @@ struct bursar_leaks_found {
   bool stands;         /* by less than the threshold, for sure */
   bool stopped;        /* so it does in the last quarter: what grew does no longer */
 };
+
+double bursar_leaks_of(const struct bursar_leaks_point *point, enum bursar_leaks_what what);
 
 /* `bounds`: lower and upper are wanted; else they are not looked for, which is the most of the work. */
 void bursar_leaks_judge(const struct bursar_leaks_point *points, uint32_t count, enum bursar_leaks_what what,

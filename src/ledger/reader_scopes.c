@@ -143,7 +143,7 @@ static uint32_t check_events(struct bursar_reader *reader, bool moving) {
 static bool sound_points(const struct bursar_leaks *leak) {
   for (uint32_t i = 0; i < leak->points; i++) {
     const struct bursar_leaks_point *point = &leak->point[i];
-    if (!sane(point->calls) || !sane_live(point->bytes) || !sane_live(point->blocks) ||
+    if (!sane(point->calls) || !sane_live(point->bytes) || !sane_live(point->capped) ||
         (i && point->calls <= leak->point[i - 1].calls))
       return false;
   }

@@ -8,7 +8,8 @@
 
 static struct bursar_leaks_found judge(const struct bursar_leaks *leak, enum bursar_leaks_what what, bool bounds) {
   struct bursar_leaks_found found;
-  double threshold = what == BURSAR_LEAKS_OF_BYTES ? leak->threshold : BURSAR_LEAKS_COUNTED;
+  bool bytes = what == BURSAR_LEAKS_OF_BYTES || what == BURSAR_LEAKS_OF_CAPPED;
+  double threshold = bytes ? leak->threshold : BURSAR_LEAKS_COUNTED;
   bursar_leaks_judge(leak->point, leak->points, what, threshold, leak->warmup, bounds, &found);
   return found;
 }
@@ -29,6 +30,20 @@ static enum bursar_view_verdict_says say(const struct bursar_view_verdict *verdi
                                                                  : BURSAR_VIEW_VERDICT_UNDECIDED;
 }
 
+/* Where garbage of a few calls hides in the sum what all leave, the calls are capped: that is less than what is left, never more. */
+static struct bursar_leaks_found judge_bytes(const struct bursar_leaks *leak) {
+  struct bursar_leaks_found all = judge(leak, BURSAR_LEAKS_OF_BYTES, true), capped;
+  if (!(leak->flags & BURSAR_LEAKS_CAPPED))
+    return all;
+  capped = judge(leak, BURSAR_LEAKS_OF_CAPPED, true);
+  all.lower = fmax(all.lower, capped.lower);
+  if (!(leak->flags & BURSAR_LEAKS_BYTES))
+    all.rate = capped.rate;
+  if (all.upper < all.rate)
+    all.upper = INFINITY;
+  return all;
+}
+
 struct bursar_view_verdict bursar_view_verdict_of(const struct bursar_reader *reader, uint32_t name) {
   struct bursar_view_verdict verdict = {.scope = bursar_reader_string(reader, reader->scope_name[name].name),
                                         .calls = reader->scope_name[name].calls,
@@ -37,7 +52,7 @@ struct bursar_view_verdict bursar_view_verdict_of(const struct bursar_reader *re
     if (reader->leak[i].name == name)
       verdict.leak = &reader->leak[i];
   if (verdict.leak) {
-    verdict.bytes = judge(verdict.leak, BURSAR_LEAKS_OF_BYTES, true);
+    verdict.bytes = judge_bytes(verdict.leak);
     verdict.descriptors = judge(verdict.leak, BURSAR_LEAKS_OF_DESCRIPTORS, false);
     verdict.threads = judge(verdict.leak, BURSAR_LEAKS_OF_THREADS, false);
   }
@@ -93,7 +108,7 @@ static void says_leaks(const struct bursar_view_verdict *verdict, struct bursar_
   const struct bursar_leaks_found *bytes = &verdict->bytes;
   const char *and = "";
   bursar_buffer_text(out, " leaks ");
-  if (shown(verdict, BURSAR_LEAKS_BYTES)) {
+  if (shown(verdict, BURSAR_LEAKS_BYTES | BURSAR_LEAKS_CAPPED)) {
     bursar_buffer_format(out, "%.0f bytes a call", bytes->rate);
     if (isfinite(bytes->lower) && isfinite(bytes->upper))
       bursar_buffer_format(out, " (at least %.0f, at most %.0f)", fmax(bytes->lower, 0), bytes->upper);

@@ -8,12 +8,14 @@ from pathlib import Path
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 POINTS, WARMUP, STARTS, ERROR, COUNTED = 128, 500, 250, 0.004, 1 / 64
+BYTES, DESCRIPTORS, CAPPED = 0, 1, 3  # enum bursar_leaks_what
+CAP = 256  # bytes of a call that count where calls are capped, at the usual threshold
 Series = Sequence["tuple[int, int]"]  # calls, held
 
 
 class Point(ctypes.Structure):
     _fields_ = [
-        ("calls", ctypes.c_uint64), ("bytes", ctypes.c_int64), ("blocks", ctypes.c_int64),
+        ("calls", ctypes.c_uint64), ("bytes", ctypes.c_int64), ("capped", ctypes.c_int64),
         ("descriptors", ctypes.c_int32), ("threads", ctypes.c_int32),
     ]  # fmt: skip
 
@@ -39,9 +41,14 @@ class Statistic:
             ctypes.c_void_p,
         ]  # fmt: skip
 
-    def judge(self, series: Series, threshold: float = 64, bounds: bool = True, what: int = 0) -> Found:
+    def judge(self, series: Series, threshold: float = 64, bounds: bool = True, what: int = BYTES) -> Found:
         points = (Point * max(len(series), 1))(
-            *(Point(n, held if what == 0 else 0, 0, held if what == 1 else -1, -1) for n, held in series)
+            *(
+                Point(
+                    n, *(held if what == one else 0 for one in (BYTES, CAPPED)), held if what == DESCRIPTORS else -1, -1
+                )
+                for n, held in series
+            )
         )
         found = Found()
         self.library.bursar_leaks_judge(
@@ -49,24 +56,30 @@ class Statistic:
         )
         return found
 
-    def first_alarm(self, held: Sequence[float], threshold: float = 64) -> int | None:
+    def first_alarm(self, held: Sequence[float], capped: Sequence[float], threshold: float = 64) -> int | None:
         """The call at which the process would raise it, as src/account/verdict.c does: n calls hold held[n - 1]."""
-        points, count, due, spacing, since = (Point * POINTS)(), 0, 64, 8, 0
-        found = Found()
+        points, count, due, spacing = (Point * POINTS)(), 0, 64, 8
+        since: dict[int, int] = {}
         for calls in range(64, len(held) + 1):
             if calls < due:
                 continue
             if count == POINTS:
                 count = self.library.bursar_leaks_thin(points, count)
                 spacing *= 2
-            points[count] = Point(calls, int(held[calls - 1]), 0, -1, -1)
+            points[count] = Point(calls, int(held[calls - 1]), int(capped[calls - 1]), -1, -1)
             count, due = count + 1, calls + spacing
-            self.library.bursar_leaks_judge(points, count, 0, float(threshold), WARMUP, False, ctypes.byref(found))
-            if not found.goes_on:
-                since = 0
-            elif found.grows and not since:
-                since = calls
-            elif found.grows and since and calls >= since + since // 4:
+            found = {}
+            for what in (BYTES, CAPPED):
+                found[what] = Found()
+                self.library.bursar_leaks_judge(
+                    points, count, what, float(threshold), WARMUP, False, ctypes.byref(found[what])
+                )
+            growing = [what for what in found if found[what].grows]
+            if not since:
+                since = dict.fromkeys(growing, calls)
+                continue
+            since = {what: first for what, first in since.items() if found[what].goes_on}
+            if any(found[what].grows and calls >= first + first // 4 for what, first in since.items()):
                 return calls
         return None
 

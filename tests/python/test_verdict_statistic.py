@@ -4,15 +4,16 @@ import collections
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from operator import add
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from leak_series import POINTS, Statistic, model
+from leak_series import CAP, DESCRIPTORS, POINTS, Statistic, model
 
 CALLS = 5000
-Held = list[float]
 
 
 @pytest.fixture(scope="module")
@@ -63,29 +64,50 @@ def test_whatever_a_ledger_holds_it_answers(statistic: Statistic, held: list[int
 # --- leaks, and what is none ------------------------------------------------------------------------------------------
 
 
-def warm(rng: random.Random) -> Iterator[float]:
+class Held(NamedTuple):
+    """After each call: what all calls hold, and what they do where each counts for CAP bytes at most."""
+
+    bytes: list[float]
+    capped: list[float]
+
+
+def left(calls: Iterable[float]) -> Held:
+    """Of what each call leaves for good."""
+    sizes = list(calls)
+    return Held(list(itertools.accumulate(sizes)), list(itertools.accumulate(min(size, CAP) for size in sizes)))
+
+
+def with_garbage(held: Held, garbage: Iterable[tuple[float, float]]) -> Held:
+    more, capped = zip(*garbage, strict=True)
+    return Held(list(map(add, held.bytes, more)), list(map(add, held.capped, capped)))
+
+
+def warm(rng: random.Random, calls: int = CALLS) -> Held:
     """A cache that is full after 300 calls at most."""
     full, size = rng.randrange(20, 300), rng.choice([200, 1000, 10000, 100000])
-    return (min(n, full) * size for n in range(1, CALLS + 1))
+    return left(size if n < full else 0 for n in range(calls))
 
 
 def lru(rng: random.Random, size: int, keys: int, value: Callable[[int], float]) -> Held:
     cache: collections.OrderedDict[int, float] = collections.OrderedDict()
-    total, held = 0.0, []
+    total = capped = 0.0
+    held = Held([], [])
     for call in range(CALLS):
         key = rng.randrange(keys)
         if key not in cache:
             cache[key] = value(call)
-            total += cache[key]
+            total, capped = total + cache[key], capped + min(cache[key], CAP)
             if len(cache) > size:
-                total -= cache.popitem(last=False)[1]
+                _, gone = cache.popitem(last=False)
+                total, capped = total - gone, capped - min(gone, CAP)
         cache.move_to_end(key)
-        held.append(total)
+        held.bytes.append(total)
+        held.capped.append(capped)
     return held
 
 
 def flat(rng: random.Random) -> Held:
-    return list(warm(rng))
+    return warm(rng)
 
 
 def heavy(rng: random.Random) -> Held:
@@ -106,40 +128,76 @@ def load_changes(rng: random.Random) -> Held:
     )  # fmt: skip
 
 
+def smaller(rng: random.Random) -> Held:
+    """A cache of so many bytes holds more and more calls, once what they leave is less: that is no leak."""
+    change, limit, size = rng.choice([750, 1000, 2500]), rng.choice([200_000, 2_000_000]), rng.choice([100, 200, 1000])
+    cache: collections.deque[float] = collections.deque()
+    total = capped = 0.0
+    held = Held([], [])
+    for call in range(CALLS):
+        cache.append((20000 if call < change else size) * rng.lognormvariate(0, 0.3))
+        total, capped = total + cache[-1], capped + min(cache[-1], CAP)
+        while total > limit:
+            gone = cache.popleft()
+            total, capped = total - gone, capped - min(gone, CAP)
+        held.bytes.append(total)
+        held.capped.append(capped)
+    return held
+
+
+def collected(
+    rng: random.Random, every: int, each: Callable[[], float], calls: int = CALLS
+) -> list[tuple[float, float]]:
+    """Garbage of each call, until the next collection, which is after about so many."""
+    out, total, capped, due = [], 0.0, 0.0, 0
+    for call in range(calls):
+        if call >= due:
+            total, capped, due = 0.0, 0.0, call + rng.randrange(every // 2, every * 3 // 2)
+        size = each()
+        total, capped = total + size, capped + min(size, CAP)
+        out.append((total, capped))
+    return out
+
+
 def garbage(rng: random.Random) -> Held:
-    every, size = rng.randrange(20, 400), rng.choice([200, 1000, 5000])
-    return [n % every * size + held for n, held in enumerate(warm(rng))]
+    size = rng.choice([200, 1000, 5000])
+    return with_garbage(warm(rng), collected(rng, rng.randrange(20, 300), lambda: size))
+
+
+def garbage_of_few(rng: random.Random) -> Held:
+    """What survives the young collections is of those calls that were running then."""
+    share = rng.choice([0.02, 0.1, 0.2])
+    return with_garbage(
+        warm(rng),
+        collected(rng, rng.randrange(50, 400), lambda: rng.expovariate(1 / 20000) if rng.random() < share else 0),
+    )
 
 
 def jumps(rng: random.Random) -> Held:
-    total, held = 0, []
-    for _ in range(CALLS):
-        total += rng.choice([1000, 10000]) if rng.random() < 0.001 else 0
-        held.append(total)
-    return held
+    return left(rng.choice([1000, 10000]) if rng.random() < 0.001 else 0 for _ in range(CALLS))
 
 
 def slow(rng: random.Random) -> Held:
     """Less than the threshold."""
-    return [32 * n + rng.randrange(8) * 100 for n in range(CALLS)]
+    return with_garbage(left([32] * CALLS), [(rng.randrange(8) * 100, rng.randrange(8) * 100) for _ in range(CALLS)])
 
 
-CLEAN = [flat, heavy, bounded, load_changes, garbage, jumps, slow]
+CLEAN = [flat, heavy, bounded, load_changes, smaller, garbage, garbage_of_few, jumps, slow]
 
 
 @pytest.mark.parametrize("kind", CLEAN)
 def test_no_alarm_where_nothing_leaks(statistic: Statistic, kind: Callable[[random.Random], Held]) -> None:
     rng = random.Random(kind.__name__)
-    assert [alarm for alarm in (statistic.first_alarm(kind(rng)) for _ in range(10)) if alarm] == []
+    assert [alarm for alarm in (statistic.first_alarm(*kind(rng)) for _ in range(10)) if alarm] == []
 
 
 @pytest.mark.check
 def test_at_most_four_false_alarms_in_a_thousand_clean_runs(statistic: Statistic) -> None:
     rng = random.Random(1)
     alarms = collections.Counter(
-        kind.__name__ for n in range(2002) if statistic.first_alarm((kind := CLEAN[n % len(CLEAN)])(rng))
+        kind.__name__ for n in range(2700) if statistic.first_alarm(*(kind := CLEAN[n % len(CLEAN)])(rng))
     )
-    assert alarms.total() <= 8, alarms
+    assert alarms.total() <= 10, alarms
 
 
 def table(entries: int) -> int:
@@ -150,20 +208,29 @@ def table(entries: int) -> int:
     return size * 26
 
 
+def in_a_table(rng: random.Random) -> Held:
+    tables = [float(table(n)) for n in range(1000)]
+    return with_garbage(left([200] * 1000), zip(tables, tables, strict=True))
+
+
 LEAKS: dict[str, Callable[[random.Random], Held]] = {
-    "steady": lambda rng: [200 * n for n in range(1, 1001)],
-    "after a cache": lambda rng: [200 * n + held for n, held in zip(range(1000), warm(rng), strict=False)],
-    "every second call": lambda rng: [400 * (n // 2) for n in range(1000)],
-    "of any size": lambda rng: list(itertools.accumulate(rng.expovariate(1 / 200) for _ in range(1000))),
-    "in a table": lambda rng: [200 * n + table(n) for n in range(1000)],
-    "beside noise": lambda rng: [200 * n + rng.randrange(8) * 100 for n in range(1000)],
-}  # fmt: skip
+    "steady": lambda rng: left([200] * 1000),
+    "after a cache": lambda rng: with_garbage(left([200] * 1000), zip(*warm(rng, 1000), strict=True)),
+    "every second call": lambda rng: left([0, 400] * 500),
+    "of any size": lambda rng: left(rng.expovariate(1 / 200) for _ in range(1000)),
+    "in a table": in_a_table,
+    "beside noise": lambda rng: with_garbage(left([200] * 1000), [(rng.randrange(8) * 100,) * 2 for _ in range(1000)]),
+    "among garbage of few": lambda rng: with_garbage(
+        left([200] * 1000),
+        collected(rng, 150, lambda: rng.expovariate(1 / 20000) if rng.random() < 0.05 else 0, 1000),
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", LEAKS)
 def test_a_leak_is_told_within_a_thousand_calls(statistic: Statistic, kind: str) -> None:
     rng = random.Random(kind)
-    alarms = [statistic.first_alarm(LEAKS[kind](rng)) for _ in range(5)]
+    alarms = [statistic.first_alarm(*LEAKS[kind](rng)) for _ in range(5)]
     assert all(alarm is not None and 500 <= alarm <= 1000 for alarm in alarms), alarms
 
 
@@ -181,5 +248,5 @@ def test_the_bound_holds_what_is_true_however_often_one_looks(statistic: Statist
 
 def test_descriptors_are_judged_where_they_are_known(statistic: Statistic) -> None:
     points = [(n, -1 if n % 3 else 5 + n) for n in range(8, 1001, 4)][-POINTS:]
-    found = statistic.judge(points, 1 / 64, what=1)
+    found = statistic.judge(points, 1 / 64, what=DESCRIPTORS)
     assert found.known and found.grows and found.rate == pytest.approx(1)
