@@ -1,12 +1,12 @@
 """ScopeMiddleware for ASGI applications (Starlette, FastAPI and others): each request is a scope.
 
-    app.add_middleware(ScopeMiddleware)    with Starlette or FastAPI
-    app = ScopeMiddleware(app)             with any ASGI application
+app.add_middleware(ScopeMiddleware)    with Starlette or FastAPI
+app = ScopeMiddleware(app)             with any ASGI application
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from . import _bursar
@@ -25,6 +25,12 @@ _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 NO_ROUTE = "(no route)"
 _DEPTH = 16  # of applications within applications
+_FOUND = 1024  # paths whose template is remembered
+# What these ask is the kind, the method and the path alone.
+_PLAIN = frozenset({
+    ("starlette.routing", "Route.matches"), ("starlette.routing", "WebSocketRoute.matches"),
+    ("fastapi.routing", "APIRoute.matches"), ("fastapi.routing", "APIWebSocketRoute.matches"),
+})  # fmt: skip
 
 
 class ScopeMiddleware:
@@ -64,6 +70,7 @@ class ScopeMiddleware:
         self._options: dict[str, Any] = {"events": events, "left_open": left_open}
         self._options |= {"hard": hard, "soft": soft, "on_soft": on_soft}
         _bursar.Scope("budget", **self._options)  # what is wrong with it is told now
+        self._table = _Table()
         self._admits, self._wait = admit is not None, seconds_of(admit, "admit")
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
@@ -92,7 +99,9 @@ class ScopeMiddleware:
         if kind == "http" and method not in METHODS:
             method = "(other method)"
         try:
-            template = self._route(scope) if self._route is not None else _template(_routes(self.app, scope), scope)
+            template = (
+                self._route(scope) if self._route is not None else self._table.template(_routes(self.app, scope), scope)
+            )
         except Exception:  # a request is never refused for the sake of its name
             template = None
         return f"{method} {template if isinstance(template, str) and template else NO_ROUTE}"
@@ -107,7 +116,7 @@ async def _turn_away(no: NoRoom, kind: str, send: _Send) -> None:
     await send({"type": "http.response.body", "body": REFUSAL})
 
 
-def _routes(app: object, scope: _Scope) -> Iterable[Any]:
+def _routes(app: object, scope: _Scope) -> Sequence[Any]:
     """The routes of the application: of the one that Starlette names in the scope, else of the nearest one within."""
     candidate: Any = scope.get("app")
     for _ in range(_DEPTH):
@@ -120,7 +129,36 @@ def _routes(app: object, scope: _Scope) -> Iterable[Any]:
     return ()
 
 
-def _template(routes: Iterable[Any], scope: _Scope, prefix: str = "", depth: int = _DEPTH) -> str | None:
+class _Table:
+    """Remembers what was found, as long as the routes are the same: else each is asked twice for each request."""
+
+    def __init__(self) -> None:
+        self._routes: Sequence[Any] = ()
+        self._plain = 0  # the first ones, which ask nothing that is not in the key
+        self._found: dict[tuple[object, ...], str] = {}
+
+    def template(self, routes: Sequence[Any], scope: _Scope) -> str | None:
+        if self._routes != routes:
+            self._routes, self._found = routes[:], {}
+            self._plain = next((n for n, route in enumerate(routes) if not _is_plain(route)), len(routes))
+        key = (scope["type"], scope.get("method"), scope["path"], scope.get("root_path"))
+        found = self._found.get(key)
+        if found is None:
+            found = next((route.path for route in routes[: self._plain] if route.matches(scope)[0].value == 2), None)
+            if found is None:
+                return _template(routes, scope)
+            if len(self._found) >= _FOUND:
+                self._found = {}
+            self._found[key] = found
+        return found
+
+
+def _is_plain(route: object) -> bool:
+    matches = getattr(type(route), "matches", None)
+    return (getattr(matches, "__module__", ""), getattr(matches, "__qualname__", "")) in _PLAIN
+
+
+def _template(routes: Sequence[Any], scope: _Scope, prefix: str = "", depth: int = _DEPTH) -> str | None:
     """The template of the first route that matches, as the router would choose: whole matches before those by path."""
     partial: str | None = None
     for route in routes:

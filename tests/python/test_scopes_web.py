@@ -169,6 +169,36 @@ def test_starlette(program: Program, facts: Facts, tmp_path: Path, made: str) ->
     assert got == ROUTES
 
 
+def test_what_is_remembered_of_routes_is_what_they_say(program: Program) -> None:
+    """Of routes by host, of mounted ones, of more later, one in another's place, more paths than are kept."""
+    pytest.importorskip("starlette")
+    done = program(
+        ASGI + STARLETTE + "from bursar.asgi import _Table, _template, _FOUND\nimport random\n"
+        "table, rng, wrong, asked = _Table(), random.Random(1), 0, []\n"
+        "class Odd(Route):\n"
+        "    def matches(self, scope): return super().matches(scope if scope['odd'] else {**scope, 'path': '/never'})\n"
+        "for number in range(6000):\n"
+        "    if number == 1000: routes.insert(0, Odd('/{anything}', item))\n"
+        "    if number == 2000: routes[0] = Route('/{everything}', item)\n"
+        "    if number == 3000: routes.insert(1, Host('{sub}.example.org', Router([Route('/{at}/{host}', item)])))\n"
+        "    if number == 4000: routes[:] = [Route('/items/{n:int}', item)]\n"
+        "    path = rng.choice(['/items/%d' % rng.randrange(2), '/items/%d' % rng.randrange(10**9), '/items/new',\n"
+        "                       '/stream', '/api/users/ada', '/sub/d', '/none/secret', '/chat/a'])\n"
+        "    scope = {'type': rng.choice(['http', 'websocket']), 'method': rng.choice(['GET', 'POST', 'PUT']),\n"
+        "             'path': path, 'root_path': rng.choice(['', '/items']), 'odd': rng.random() < 0.5,\n"
+        "             'headers': [(b'host', rng.choice([b'a.example.org', b'b.org']))]}\n"
+        "    wrong += table.template(routes, scope) != _template(routes, scope)\n"
+        "    assert len(table._found) <= _FOUND\n"
+        "def count(self, scope, matches=Route.matches): asked.append(self); return matches(self, scope)\n"
+        "count.__module__, count.__qualname__ = Route.matches.__module__, Route.matches.__qualname__\n"
+        "Route.matches = count\n"
+        "scope = {'type': 'http', 'method': 'GET', 'path': '/items/5', 'root_path': ''}\n"
+        "for _ in range(100): table.template(routes, scope)\n"
+        "print(wrong, len(asked))\n"
+    )
+    assert done.stdout == "0 1\n"
+
+
 WSGI = (
     ON
     + """\
