@@ -240,7 +240,7 @@ static int wait_for(void) {
       why = TICK;
     if (why)
       return why;
-    if (sleep_for(step(room)))
+    if (sleep_for(step(room)) || bursar_prim_waits_for_nobody())
       return STOPPED;
   }
 }
@@ -248,7 +248,9 @@ static int wait_for(void) {
 static PyObject *governor_wait(PyObject *module, PyObject *unused) {
   int why;
   Py_BEGIN_ALLOW_THREADS;
+  bursar_prim_waits(1);
   why = wait_for();
+  bursar_prim_waits(-1);
   Py_END_ALLOW_THREADS;
   return PyLong_FromLong(why);
 }

@@ -14,6 +14,7 @@
 #include "prim/smaps.h"
 
 #define EVERY_NS 10000000
+#define ALONE 10 /* each so many looks: is anybody left? */
 #define STACK (256 << 10)
 #define GONE_US 100
 #define GONE_TRIES 10000 /* a second in all */
@@ -33,9 +34,11 @@ static void look(void) {
 }
 
 static void *watch(void *unused) {
+  unsigned looks = 0;
+  bursar_prim_waits(1);
   pthread_mutex_lock(&lock);
   task = gettid();
-  while (!stopping) {
+  while (!stopping && !(++looks % ALONE == 0 && bursar_prim_waits_for_nobody())) {
     pthread_mutex_unlock(&lock);
     look();
     struct timespec until;
@@ -48,6 +51,7 @@ static void *watch(void *unused) {
       ;
   }
   pthread_mutex_unlock(&lock);
+  bursar_prim_waits(-1);
   return unused;
 }
 

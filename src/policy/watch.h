@@ -1,7 +1,8 @@
 /* watch.h: a thread that looks at what is resident every 10 ms, for the process's limit (budget.h).
  *
- * It touches nothing but /proc/self/statm and two numbers; it takes no signal, and is gone while the process forks, so that
- * nobody forks with a thread of ours.  It then begins again when it is next asked for.
+ * It touches nothing but /proc/self and two numbers; it takes no signal, and is gone while the process forks, so that nobody
+ * forks with a thread of ours.  It then begins again when it is next asked for.  Where no other thread is left it ends, and the
+ * process with it.
  * Threads: the main GIL's holder.  Class F. */
 #ifndef BURSAR_POLICY_WATCH_H
 #define BURSAR_POLICY_WATCH_H

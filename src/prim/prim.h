@@ -36,6 +36,11 @@ int bursar_prim_identity(pid_t pid, struct bursar_identity *out);
 /* How many descriptors this process has open, and how many threads; below 0 where that cannot be known.  errno kept. */
 int32_t bursar_prim_descriptors(void);
 int32_t bursar_prim_threads(void);
+/* Threads of ours that only wait: each says so when it begins (1) and when it ends (-1).  Where nobody is left but them, the first
+ * thread having ended by itself, they are to end: a process ends with its last thread, as the child of a fork does whose only
+ * thread was not the first one in its parent.  errno kept. */
+void bursar_prim_waits(int by);
+bool bursar_prim_waits_for_nobody(void);
 /* Does `pid` map the file (device, inode)?  1 yes, 0 no, negative: cannot be known (another user's process). */
 int bursar_prim_maps_file(pid_t pid, dev_t device, ino_t inode);
 /* The path of a file that `pid` maps shared, after `skip` others: as the kernel tells it, so it may lead elsewhere by

@@ -300,6 +300,28 @@ def test_who_forks_has_no_thread_that_looks(program: Program, ledger: Path) -> N
     assert printed(done) == 1
 
 
+@pytest.mark.parametrize("governor", [False, True])
+def test_a_process_ends_with_its_last_thread(program: Program, ledger: Path, governor: bool) -> None:
+    """The only thread of a fork's child may be no main one: where that returns, no thread of ours stays."""
+    done = program(
+        HEAD + "import signal\n"
+        "def work():\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        signal.alarm(30)\n"
+        f"        bursar.start('sample', output={str(ledger)!r}, budget='8 GiB')\n"
+        f"        kept.append(bursar.governor() if {governor} else None)\n"
+        "        threading.Thread(target=time.sleep, args=(0.3,)).start()\n"
+        "        return\n"
+        "    began = time.monotonic(); statuses.append(os.waitpid(pid, 0)[1]); took.append(time.monotonic() - began)\n"
+        "kept, statuses, took = [], [], []\n"
+        "thread = threading.Thread(target=work); thread.start(); thread.join()\n"
+        "print(statuses, 0.3 <= took[0] < 20)\n",
+        says=True,  # 3.12 and on warn who forks beside a thread
+    )
+    assert done.stdout == "[0] True\n"
+
+
 def test_what_run_takes(complains: Callable[..., str], bursar: Run) -> None:
     for wrong in ("0", "-1", "lots", "101%", "0%", "%", "5%%", ""):
         said = complains(2, "run", "--budget", wrong, "-c", "1")
