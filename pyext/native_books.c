@@ -143,8 +143,10 @@ static int look(void *unused) {
 
 void bursar_native_books_reach(void) {
   __atomic_store_n(&asked, false, __ATOMIC_RELAXED); /* an interpreter that ended took its pending calls along */
-  if (fits() && !bursar_native_books_there())
-    (void)bursar_patch_all(bursar_native_books_modules_came);
+  static bool reached;
+  if (fits() && !reached)
+    (void)bursar_patch_all(bursar_native_books_modules_came, bursar_native_books_there());
+  reached = true;
 }
 
 /* The loader's lock is not for the middle of an allocation, nor is a module there before it was loaded: between two instructions of

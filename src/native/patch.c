@@ -31,17 +31,36 @@ static struct bursar_native_originals *originals(void) { return &bursar_native_t
 struct name {
   const char *text;
   void *original, *stub, *hook;
+  enum { ALL, WHO_LOOK_UP, NONE } where; /* whose places are changed */
 };
 #define NAMES_MAX 64
 static struct name names[NAMES_MAX];
 static unsigned name_count;
 static bool begins[256]; /* letters that some name begins with: most symbols of a module need no comparison */
 
-static void add_name(const char *text, void *original, void *hook) {
-  if (!original || name_count == NAMES_MAX)
+static void add_name(const char *text, void *original, void *hook, unsigned where) {
+  if (!original || original == hook || name_count == NAMES_MAX)
     return;
   begins[(unsigned char)text[0]] = true;
-  names[name_count++] = (struct name){text, original, dlsym(RTLD_DEFAULT, text), hook};
+  names[name_count++] = (struct name){text, original, dlsym(RTLD_DEFAULT, text), hook, where};
+}
+
+static const struct name *named(const char *text) {
+  for (unsigned i = begins[(unsigned char)text[0]] ? 0 : name_count; i < name_count; i++)
+    if (strcmp(names[i].text, text) == 0)
+      return &names[i];
+  return NULL;
+}
+
+/* Who calls functions by their names (ctypes, cffi) keeps their addresses where nobody finds them.  In tail position as above, where
+ * it depends on who asks. */
+static void *(*original_dlsym)(void *, const char *);
+static void *hook_dlsym(void *module, const char *text) {
+  if (module == RTLD_DEFAULT || module == RTLD_NEXT)
+    return original_dlsym(module, text);
+  void *found = original_dlsym(module, text);
+  const struct name *name = found ? named(text) : NULL;
+  return name && (found == name->original || found == name->stub) ? name->hook : found;
 }
 
 /* The function itself: the first one in the process, but for the stub of a program that has none. */
@@ -54,24 +73,30 @@ static void *definition(const char *name) {
   return stub ? dlsym(RTLD_NEXT, name) : found;
 }
 
-static void find_dlopen(void) {
+static void find_loader(void) {
   if (original_dlopen)
     return;
   original_dlopen = (void *(*)(const char *, int))definition("dlopen");
-  add_name("dlopen", (void *)original_dlopen, (void *)hook_dlopen);
+  original_dlsym = (void *(*)(void *, const char *))definition("dlsym");
+  add_name("dlopen", (void *)original_dlopen, (void *)hook_dlopen, ALL);
+  add_name("dlsym", (void *)original_dlsym, (void *)hook_dlsym, WHO_LOOK_UP);
 }
 
-static void find_names(void) {
+/* `preloaded`: the hooks are what the names mean already, but for who looks into the C library itself. */
+static void find_names(bool preloaded) {
   static bool found;
   if (found)
     return;
   found = true;
   bursar_native_resolve(definition);
-#define ADD(name, result, parameters) add_name(#name, (void *)originals()->name, (void *)bursar_native_##name);
+#define ADD(name, result, parameters)                                                                      \
+  add_name(#name, (void *)originals()->name, preloaded ? definition(#name) : (void *)bursar_native_##name, \
+           preloaded ? NONE : ALL);
   BURSAR_NATIVE_HOOKS(ADD)
 #undef ADD
-  add_name("mmap64", (void *)originals()->mmap, (void *)bursar_native_mmap);
-  find_dlopen();
+  if (!preloaded)
+    add_name("mmap64", (void *)originals()->mmap, (void *)bursar_native_mmap, ALL);
+  find_loader();
 }
 
 /* --- a module ------------------------------------------------------------------------------------------------------------ */
@@ -83,6 +108,7 @@ struct module {
   const char *strings;
   const ElfW(Rela) * tables[2];
   size_t counts[2];
+  bool looks_up;
 };
 
 /* The loader has made addresses of these, but for modules whose dynamic section is read-only. */
@@ -128,11 +154,9 @@ static bool read_module(const struct dl_phdr_info *info, struct module *m) {
 
 static bool holds(const struct module *m, uintptr_t at) { return at >= m->from && at < m->to; }
 
-static const struct name *named(const char *text) {
-  for (unsigned i = begins[(unsigned char)text[0]] ? 0 : name_count; i < name_count; i++)
-    if (strcmp(names[i].text, text) == 0)
-      return &names[i];
-  return NULL;
+/* ctypes and cffi; or whoever has them built in: Python's library, or the program. */
+static bool looks_up(const char *path) {
+  return !path[0] || strstr(path, "/_ctypes.") || strstr(path, "/_cffi_backend.") || strstr(path, "/libpython");
 }
 
 /* A place that calls go through, and that still leads to the module's own stub: nobody has called.  The loader would look
@@ -147,7 +171,7 @@ static bool change(const struct module *m, const ElfW(Rela) * entry) {
   if (type != BURSAR_PRIM_RELOC_CALL && type != BURSAR_PRIM_RELOC_ADDRESS && type != BURSAR_PRIM_RELOC_DATA)
     return false;
   const struct name *name = symbol->st_name ? named(m->strings + symbol->st_name) : NULL;
-  if (!name)
+  if (!name || name->where == NONE || (name->where == WHO_LOOK_UP && !m->looks_up))
     return false;
   uintptr_t *place = (uintptr_t *)(m->base + entry->r_offset);
   uintptr_t value = __atomic_load_n(place, __ATOMIC_RELAXED),
@@ -169,6 +193,7 @@ static int visit(struct dl_phdr_info *info, size_t size, void *context) {
   if (!read_module(info, &m) || holds(&m, (uintptr_t)visit) || holds(&m, (uintptr_t)_r_debug.r_brk) ||
       strstr(info->dlpi_name, "linux-vdso"))
     return 0;
+  m.looks_up = looks_up(info->dlpi_name);
   for (unsigned i = 0; i < 2; i++)
     for (size_t k = 0; k < m.counts[i]; k++)
       *changed += change(&m, &m.tables[i][k]);
@@ -183,8 +208,8 @@ static unsigned visit_all(void (*told)(void)) {
   return changed;
 }
 
-unsigned bursar_patch_all(void (*told)(void)) {
-  find_names();
+unsigned bursar_patch_all(void (*told)(void), bool preloaded) {
+  find_names(preloaded);
   return visit_all(told);
 }
 
@@ -194,10 +219,10 @@ int bursar_patch_descriptors(void (*told)(void), const struct bursar_descriptors
   if (found || status != 0)
     return status;
   found = true;
-#define ADD(name, result, parameters) add_name(#name, definition(#name), (void *)bursar_descriptors_##name);
+#define ADD(name, result, parameters) add_name(#name, definition(#name), (void *)bursar_descriptors_##name, ALL);
   BURSAR_DESCRIPTORS_HOOKS(ADD)
 #undef ADD
-  find_dlopen();
+  find_loader();
   (void)visit_all(told);
   return 0;
 }

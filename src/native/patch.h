@@ -2,7 +2,8 @@
  * the addresses of what they call.
  *
  * A place is changed where it holds the original, or where a call from it would find the original and none has been made
- * yet.  What a program copied into a variable of its own before is not seen.  The loader, the vdso and this module keep
+ * yet.  Who calls functions by their names, as ctypes and cffi do, is given the hooks by dlsym; also in a process that was started
+ * with them, where it looks into the C library itself.  What a program copied into a variable of its own before is not seen.  The loader, the vdso and this module keep
  * theirs.  Places stay changed: while nobody keeps books a hook is a call more.
  * Threads: any, one at a time.  Class N: it takes the loader's lock. */
 #ifndef BURSAR_NATIVE_PATCH_H
@@ -13,8 +14,8 @@
 #include "native/descriptors.h"
 
 /* Changes all places of all modules that are loaded now; their number.  From then on `told` is called by whichever thread is about
- * to load another one. */
-unsigned bursar_patch_all(void (*told)(void));
+ * to load another one.  `preloaded`: the process was started with the hooks. */
+unsigned bursar_patch_all(void (*told)(void), bool preloaded);
 /* The same for the hooks of descriptors, which it starts; where a preload has those of native.h, too.  Once is enough.  Negative: as
  * bursar_descriptors_start. */
 int bursar_patch_descriptors(void (*told)(void), const struct bursar_descriptors_asker *asker);

@@ -85,6 +85,21 @@ def test_each_kind_is_named_with_its_line_and_what_was_closed_is_not(program: Pr
 
 
 @pytest.mark.core
+def test_what_ctypes_opens_is_told(program: Program) -> None:
+    done = program(
+        HEAD + "with bursar.scope('first', left_open='event'): pass\nimport ctypes\n"
+        "for name in None, 'libc.so.6':\n"
+        "    libc = ctypes.CDLL(name)\n"
+        "    with bursar.scope('s', left_open='error'): libc.close(libc.open(b'/dev/null', 0))\n"
+        "    try:\n"
+        "        with bursar.scope('s', left_open='error'): libc.open(b'/dev/null', 0)\n"
+        "    except bursar.LeftOpenError as error: print(error)\n"
+    )
+    assert len(done.stdout.splitlines()) == 2
+    assert all("device '/dev/null', opened at " in line for line in done.stdout.splitlines())
+
+
+@pytest.mark.core
 def test_a_scope_that_leaves_nothing_makes_no_system_call(program: Program) -> None:
     """In a child where any system call but read, write and exit is the end of it; a planted one is."""
     done = program(

@@ -94,6 +94,33 @@ def test_a_leak_of_c_code_is_told_by_the_line_that_called_it(bursar: Run, tmp_pa
     assert facts["sites"][0]["stack"][0]["line"] == 5 and facts["sites"][0]["domain"] == "malloc"
 
 
+@pytest.mark.parametrize("library", ["None", "'libc.so.6'"])
+@pytest.mark.parametrize("way", ["run", "start"])
+def test_what_ctypes_calls_by_name_is_seen(
+    bursar: Run, python: str, execute: Run, tmp_path: Path, way: str, library: str
+) -> None:
+    """Through the program and through the C library itself, whose malloc stands before no hook."""
+    start = "bursar.start('sample', output='c.bursar', domains='all')\n" if way == "start" else ""
+    (tmp_path / "leaky.py").write_text(
+        f"import bursar\n{start}import ctypes\nlibc = ctypes.CDLL({library})\nlibc.malloc.restype = ctypes.c_void_p\n"
+        "libc.free.argtypes = [ctypes.c_void_p]\n"
+        "def predict():\n    libc.free(libc.malloc(500))\n    libc.malloc(200)\n"
+        "for _ in range(1330):\n    with bursar.scope('predict'): predict()\n"
+    )
+    run = (
+        bursar("run", "--domains", "all", "-o", "c.bursar", "leaky.py") if way == "run" else execute(python, "leaky.py")
+    )
+    assert run.returncode == 0, run.stderr
+    facts = json.loads(bursar("verdict", "c.bursar", "predict", "--format", "json").stdout)
+    assert facts["leaks"] is True and facts["bytes_per_call"] == pytest.approx(200, rel=0.1)
+    line = next(
+        n
+        for n, text in enumerate((tmp_path / "leaky.py").read_text().splitlines(), 1)
+        if text == "    libc.malloc(200)"
+    )
+    assert facts["sites"][0]["stack"][0]["line"] == line
+
+
 CLEAN = """
 import random
 random.seed(int(sys.argv[2]))
