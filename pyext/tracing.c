@@ -81,6 +81,13 @@ void bursar_tracing_survivors(struct bursar_verdict_table *table) {
     if (blocks[i].p && lives(&blocks[i]))
       bursar_verdict_add(table, bursar_fold_where(blocks[i].number, blocks[i].generation), blocks[i].slot,
                          blocks[i].bytes);
-  used = 0;
+}
+
+void bursar_tracing_drop(void) {
+  if (!blocks)
+    return;
+  bursar_lock_take();
+  used = missed = 0;
   bursar_prim_discard(blocks, BLOCKS * sizeof *blocks);
+  bursar_lock_give();
 }

@@ -14,7 +14,9 @@
 
 /* A block of the entry that has the slot begins. */
 void bursar_tracing_begins(const void *p, size_t usable, bool pool, uint32_t slot, bool gil);
-/* Adds those that live still, and forgets all.  Main GIL, under the lock. */
+/* Adds those that live still.  Main GIL, under the lock. */
 void bursar_tracing_survivors(struct bursar_verdict_table *table);
+/* Forgets all.  Main GIL. */
+void bursar_tracing_drop(void);
 
 #endif

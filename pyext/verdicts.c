@@ -41,6 +41,8 @@ static void survey(uint32_t which) {
   bool was = bursar_anywhere_inside;
   bursar_anywhere_inside = true;
   bursar_verdict_survey(which, bursar_account.mode == BURSAR_MODE_EXACT ? NULL : bursar_tracing_survivors);
+  if (!bursar_verdict_surveys())
+    bursar_tracing_drop();
   bursar_anywhere_inside = was;
 }
 

@@ -228,7 +228,7 @@ static void alarm(struct bursar_leaks *series) {
   struct bursar_leaks_found bytes = judge(series, capped ? BURSAR_LEAKS_OF_CAPPED : BURSAR_LEAKS_OF_BYTES);
   int at = snprintf(text, sizeof text, "leaks");
   if (series->flags & (BURSAR_LEAKS_BYTES | BURSAR_LEAKS_CAPPED))
-    at += snprintf(text + at, sizeof text - (size_t)at, " %.0f bytes", bytes.rate);
+    at += snprintf(text + at, sizeof text - (size_t)at, "%s %.0f bytes", capped ? " at least" : "", bytes.rate);
   if (series->flags & BURSAR_LEAKS_DESCRIPTORS)
     at += snprintf(text + at, sizeof text - (size_t)at, "%s %.2g descriptors", at > 5 ? " and" : "",
                    judge(series, BURSAR_LEAKS_OF_DESCRIPTORS).rate);
@@ -537,16 +537,24 @@ static void add_live(const void *p, struct bursar_record record, void *context) 
 
 static void each_live(struct bursar_verdict_table *table) { bursar_live_each(add_live, table); }
 
-/* Which entries: in mode exact those of the later half and after, elsewhere those whose stacks were kept. */
-static uint32_t choose(struct bursar_verdict_table *table, const struct bursar_leaks *series) {
-  const struct name *name = name_of(series);
-  uint64_t calls = calls_of(series), from = series->since_calls;
+/* Which calls: in mode exact those of the later half and after, elsewhere those whose stacks were kept. */
+struct looked {
+  uint64_t first, calls;
+};
+static struct looked looked_at(const struct bursar_leaks *series) {
+  bool exact = bursar_account.mode == BURSAR_MODE_EXACT;
+  uint64_t first = exact ? series->since_calls / 2 : series->since_calls, calls = calls_of(series) - first;
+  calls = calls > recent() ? calls - recent() : 1;
+  return (struct looked){first, exact || calls < LOOKED ? calls : LOOKED};
+}
+
+/* The place of an entry among them; as large as they are, or larger, where it is none. */
+static uint32_t place_in(struct looked looked, uint32_t slot) { return ended_at[slot] - 1 - (uint32_t)looked.first; }
+
+static uint32_t choose(struct bursar_verdict_table *table, const struct bursar_leaks *series, struct looked looked) {
   uint32_t chosen = 0;
-  if (bursar_account.mode == BURSAR_MODE_EXACT)
-    from /= 2;
-  for (uint32_t slot = name->head; slot; slot = next_of[slot]) {
-    uint32_t age = (uint32_t)calls - ended_at[slot];
-    if (age < recent() || age >= calls - from)
+  for (uint32_t slot = name_of(series)->head; slot; slot = next_of[slot]) {
+    if (place_in(looked, slot) >= looked.calls)
       continue;
     table->entry[slot] = (uint16_t)slot;
     chosen++;
@@ -576,11 +584,19 @@ static void describe(uint32_t number, struct bursar_leaks_site *site) {
   }
 }
 
-/* Of many calls, and of many bytes: what is of a few calls alone comes last, however large. */
-static bool comes_before(const struct bursar_leaks_site *a, const struct bursar_leaks_site *b, uint64_t many) {
-  if ((a->calls >= many) != (b->calls >= many))
-    return a->calls >= many;
-  return a->bytes > b->bytes;
+/* What is left by calls of each eighth is no garbage of the last ones; then of many calls, and of many bytes: what is of a few
+ * calls alone comes last, however large. */
+struct ranked {
+  struct bursar_leaks_site site;
+  uint64_t steady; /* bytes in the eighth that has least */
+  uint32_t number;
+};
+static bool comes_before(const struct ranked *a, const struct ranked *b, uint64_t many) {
+  if (a->steady != b->steady)
+    return a->steady > b->steady;
+  if ((a->site.calls >= many) != (b->site.calls >= many))
+    return a->site.calls >= many;
+  return a->site.bytes > b->site.bytes;
 }
 
 static void sift(struct held *held, uint32_t at, uint32_t count) {
@@ -606,31 +622,45 @@ static void order_by_site(struct held *held, uint32_t count) {
   }
 }
 
-static void write_sites(struct bursar_leaks *series, struct held *held, uint32_t count, uint64_t entries) {
-  uint32_t number[BURSAR_LEAKS_SITES] = {0}, have = 0;
+/* Of one site. */
+static struct ranked rank(const struct held *held, uint32_t count, struct looked looked) {
+  struct ranked out = {.site.oldest_ns = UINT64_MAX, .number = held->number};
+  uint64_t part[PARTS] = {0};
+  for (uint32_t i = 0; i < count; i++) {
+    uint64_t ended_ns = slots()[held[i].slot].ended_ns;
+    out.site.bytes += held[i].bytes;
+    out.site.blocks += held[i].blocks;
+    out.site.calls++;
+    out.site.oldest_ns = ended_ns < out.site.oldest_ns ? ended_ns : out.site.oldest_ns;
+    part[place_in(looked, held[i].slot) * PARTS / looked.calls] += held[i].bytes;
+  }
+  out.steady = part[0];
+  for (uint32_t i = 1; i < PARTS; i++)
+    out.steady = part[i] < out.steady ? part[i] : out.steady;
+  return out;
+}
+
+static void write_sites(struct bursar_leaks *series, const struct held *held, uint32_t count, uint64_t entries,
+                        struct looked looked) {
+  struct ranked best[BURSAR_LEAKS_SITES];
+  uint32_t have = 0;
   uint64_t many = entries / 8 > 3 ? entries / 8 : 3;
   for (uint32_t i = 0, next; i < count; i = next) {
-    struct bursar_leaks_site site = {.oldest_ns = UINT64_MAX};
-    for (next = i; next < count && held[next].number == held[i].number; next++) {
-      uint64_t ended_ns = slots()[held[next].slot].ended_ns;
-      site.bytes += held[next].bytes;
-      site.blocks += held[next].blocks;
-      site.calls++;
-      site.oldest_ns = ended_ns < site.oldest_ns ? ended_ns : site.oldest_ns;
-    }
+    for (next = i; next < count && held[next].number == held[i].number;)
+      next++;
+    struct ranked site = rank(&held[i], next - i, looked);
     bool full = have == BURSAR_LEAKS_SITES;
     uint32_t at = full ? have - 1 : have++;
-    if (full && comes_before(&series->site[at], &site, many))
+    if (full && comes_before(&best[at], &site, many))
       continue;
-    for (; at > 0 && comes_before(&site, &series->site[at - 1], many); at--) {
-      series->site[at] = series->site[at - 1];
-      number[at] = number[at - 1];
-    }
-    series->site[at] = site;
-    number[at] = held[i].number;
+    for (; at > 0 && comes_before(&site, &best[at - 1], many); at--)
+      best[at] = best[at - 1];
+    best[at] = site;
   }
-  for (uint32_t i = 0; i < have; i++)
-    describe(number[i], &series->site[i]);
+  for (uint32_t i = 0; i < have; i++) {
+    series->site[i] = best[i].site;
+    describe(best[i].number, &series->site[i]);
+  }
   series->sites = have;
 }
 
@@ -663,6 +693,15 @@ static void tell_where(struct bursar_leaks *series, struct name *name) {
   tell(series, text, (double)site->bytes);
 }
 
+bool bursar_verdict_surveys(void) {
+  bool some = false;
+  bursar_lock_take();
+  for (uint32_t i = 0; bursar_account.active && i < counts()->leaks; i++)
+    some = some || name_of(&all_series()[i])->survey;
+  bursar_lock_give();
+  return some;
+}
+
 void bursar_verdict_survey(uint32_t which, void (*each)(struct bursar_verdict_table *table)) {
   struct bursar_leaks *series = &all_series()[which];
   struct bursar_verdict_table *table = bursar_prim_reserve(sizeof *table, true);
@@ -670,8 +709,8 @@ void bursar_verdict_survey(uint32_t which, void (*each)(struct bursar_verdict_ta
   bursar_lock_take();
   name->survey = 0;
   if (table) {
-    uint64_t calls = calls_of(series), entries = choose(table, series);
-    uint64_t first = bursar_account.mode == BURSAR_MODE_EXACT ? series->since_calls / 2 : series->since_calls;
+    struct looked looked = looked_at(series);
+    uint32_t entries = choose(table, series, looked);
     (each ? each : each_live)(table);
     uint32_t count = 0;
     for (uint32_t i = 0; i < PLACES; i++)
@@ -679,14 +718,14 @@ void bursar_verdict_survey(uint32_t which, void (*each)(struct bursar_verdict_ta
         table->held[count++] = table->held[i];
     order_by_site(table->held, count);
     begin(series);
-    write_sites(series, table->held, count, entries);
-    series->looked_first = first;
-    series->looked_calls = calls - first;
+    write_sites(series, table->held, count, entries, looked);
+    series->looked_first = looked.first;
+    series->looked_calls = looked.calls;
     series->looked_ns = now();
     done(series);
     tell_where(series, name);
     /* Mode exact has what is held at the alarm already, and looks again at the calls after it. */
-    if (bursar_account.mode == BURSAR_MODE_EXACT && calls < series->since_calls + LOOKED)
+    if (bursar_account.mode == BURSAR_MODE_EXACT && calls_of(series) < series->since_calls + LOOKED)
       name->survey = series->since_calls + LOOKED;
   }
   bursar_lock_give();

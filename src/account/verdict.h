@@ -59,6 +59,9 @@ void bursar_verdict_add(struct bursar_verdict_table *table, uint32_t number, uin
  * mode exact's table of live blocks.  Main GIL.  Class N. */
 void bursar_verdict_survey(uint32_t which, void (*each)(struct bursar_verdict_table *table));
 
+/* Is one still to come, of some name? */
+bool bursar_verdict_surveys(void);
+
 /* Modes sample and count: after an alarm whole stacks are kept of what begins in the name's entries.  Any thread. */
 extern bool bursar_verdict_tracing; /* of some name */
 bool bursar_verdict_traces(uint32_t slot);

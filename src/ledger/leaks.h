@@ -14,7 +14,7 @@
 
 #define BURSAR_LEAKS_THRESHOLD 64u        /* bytes a call */
 #define BURSAR_LEAKS_WARMUP 500u          /* calls */
-#define BURSAR_LEAKS_CAP 4u               /* thresholds: of a call no more counts where calls are capped */
+#define BURSAR_LEAKS_CAP 3u               /* thresholds: of a call no more counts where calls are capped */
 #define BURSAR_LEAKS_COUNTED (1.0 / 64.0) /* descriptors or threads a call */
 #define BURSAR_LEAKS_ERROR 0.004          /* of all bounds of a series together, however often one looks */
 

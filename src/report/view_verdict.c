@@ -109,10 +109,14 @@ static void says_leaks(const struct bursar_view_verdict *verdict, struct bursar_
   const char *and = "";
   bursar_buffer_text(out, " leaks ");
   if (shown(verdict, BURSAR_LEAKS_BYTES | BURSAR_LEAKS_CAPPED)) {
-    bursar_buffer_format(out, "%.0f bytes a call", bytes->rate);
-    if (isfinite(bytes->lower) && isfinite(bytes->upper))
+    bool capped = !shown(verdict, BURSAR_LEAKS_BYTES);
+    bursar_buffer_format(out, "%s%.0f bytes a call", capped ? "at least " : "",
+                         capped && isfinite(bytes->lower) ? fmax(bytes->lower, 0) : bytes->rate);
+    if (capped && isfinite(bytes->upper))
+      bursar_buffer_format(out, " (at most %.0f)", bytes->upper);
+    else if (!capped && isfinite(bytes->lower) && isfinite(bytes->upper))
       bursar_buffer_format(out, " (at least %.0f, at most %.0f)", fmax(bytes->lower, 0), bytes->upper);
-    else if (isfinite(bytes->lower))
+    else if (!capped && isfinite(bytes->lower))
       bursar_buffer_format(out, " (at least %.0f)", fmax(bytes->lower, 0));
     and = " and ";
   }

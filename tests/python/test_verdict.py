@@ -331,6 +331,27 @@ def test_a_leak_is_found_among_garbage_of_threads(program: Program, mode: str, k
     assert 150 < found["bytes_per_call"] < 260 and found["lower"] > 64
 
 
+@pytest.mark.parametrize("mode", ["sample", "count"])
+def test_scopes_that_leak_together_each_have_their_lines(program: Program, mode: str) -> None:
+    """Where a scope is always open besides, so that no collection takes garbage away before it is looked what survived."""
+    text = (
+        HEAD
+        + "gc.set_threshold(20000)\ndef cycles():\n    for _ in range(20): a, b = Node(), Node(); a.b, b.a = b, a\n"
+        "def one(): cycles(); kept.append('y' * 150 + str(len(kept)))\n"
+        "def two(): cycles(); kept.append(bytes(200))\n"
+        "def three(): cycles(); kept.append([len(kept)] * 20)\n"
+        "with bursar.scope('around'):\n    for _ in range(1700):\n"
+        "        for function in one, two, three: enter(function, 1, function.__name__)\n"
+        "    print(json.dumps([verdict(name) for name in ('one', 'two', 'three')]))\n"
+    )
+    lines = text.splitlines()
+    for found, name in zip(printed(program(text, mode)), ("one", "two", "three"), strict=True):
+        assert found["leaks"] is True and found["alarm_calls"] <= 1000, found["text"]
+        line = next(n for n, line in enumerate(lines, 1) if line.startswith(f"def {name}("))
+        assert found["sites"][0]["stack"][0]["line"] == line, found["sites"][:2]
+        assert found["sites"][0]["calls"] >= 290
+
+
 def test_calls_that_keep_many_blocks_are_not_held_up(program: Program) -> None:
     """After the alarm stacks are kept of 49,152 blocks at most: here 150,000 live."""
     text = HEAD + "def predict():\n    kept.append([str(i) for i in range(1000, 1500)])  # here\n"
