@@ -181,6 +181,7 @@ with bursar.governor(limit=rss() + (96 << 20)) as governor:
         for _ in range(20):
             leave(16)
             until(lambda: rss() < governor.limit + (32 << 20))  # malloc keeps some of it, for the next
+    until(lambda: governor.memory_won == governor.full_in_scope)  # counted one after the other
     print(json.dumps([governor.memory_won, governor.full_in_scope]))
 """
     won, inside = ask(text, command=(command, "run", "-o", str(ledger), "-c"))

@@ -333,7 +333,7 @@ def test_a_leak_is_found_among_garbage_of_threads(program: Program, mode: str, k
 
 @pytest.mark.parametrize("mode", ["sample", "count"])
 def test_scopes_that_leak_together_each_have_their_lines(program: Program, mode: str) -> None:
-    """Where a scope is always open besides, so that no collection takes garbage away before it is looked what survived."""
+    """Where a scope is always open besides, so that no collection takes garbage away before that."""
     text = (
         HEAD
         + "gc.set_threshold(20000)\ndef cycles():\n    for _ in range(20): a, b = Node(), Node(); a.b, b.a = b, a\n"
