@@ -89,8 +89,8 @@ static void find_names(bool preloaded) {
     return;
   found = true;
   bursar_native_resolve(definition);
-#define ADD(name, result, parameters)                                                                      \
-  add_name(#name, (void *)originals()->name, preloaded ? definition(#name) : (void *)bursar_native_##name, \
+#define ADD(name, result, parameters)                                                                               \
+  add_name(#name, (void *)originals()->name, preloaded ? dlsym(RTLD_DEFAULT, #name) : (void *)bursar_native_##name, \
            preloaded ? NONE : ALL);
   BURSAR_NATIVE_HOOKS(ADD)
 #undef ADD
