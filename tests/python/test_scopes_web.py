@@ -5,9 +5,14 @@ from pathlib import Path
 import pytest
 from programs import Program, printed, program
 from running import Facts
-from test_scopes import ON, by_name
+from test_scopes import ON as BOOKS
+from test_scopes import by_name
 
 __all__ = ["program"]
+
+# Larger than a node of pymalloc's map of arenas (programs.ARENA_MAP), which by chance some scope has.
+UNIT = 200_000
+ON = BOOKS + 'one = b"xx"\n'
 
 # A client made of nothing: a request's messages, and its response as the server would have it.
 ASGI = (
@@ -64,7 +69,7 @@ def test_any_asgi_application(program: Program, facts: Facts, tmp_path: Path) ->
         "GET (no route)", "(other method) (no route)", "WEBSOCKET (no route)", "POST /by/{hand}", "PUT (no route)",
     }  # fmt: skip
     assert names["GET (no route)"]["calls"] == 2
-    assert {scope["retained_bytes"] // 100000 for scope in names.values()} == {10}
+    assert {scope["retained_bytes"] // UNIT for scope in names.values()} == {10}
     assert [event["kind"] for event in read["events"]].count("ended") == 4
     assert "secret" not in str(names)
 
@@ -87,7 +92,7 @@ def test_requests_at_the_same_time(program: Program, facts: Facts, tmp_path: Pat
     )
     assert done.stdout == "fine\n"
     read = by_name(facts(tmp_path / "test.bursar"))
-    assert {n: read[f"GET /{n}"]["live_bytes"] // 100000 for n in range(10)} == {n: 20 * n for n in range(10)}
+    assert {n: read[f"GET /{n}"]["live_bytes"] // UNIT for n in range(10)} == {n: 20 * n for n in range(10)}
 
 
 STARLETTE = """\
@@ -164,7 +169,7 @@ def test_starlette(program: Program, facts: Facts, tmp_path: Path, made: str) ->
     done = program(ASGI + STARLETTE + made + "\nuse(TestClient(app))\n", says=True)
     assert done.stdout == "passed\n"
     read = by_name(facts(tmp_path / "test.bursar"))
-    got = {name: (scope["calls"], scope["retained_bytes"] // 100000) for name, scope in read.items()}
+    got = {name: (scope["calls"], scope["retained_bytes"] // UNIT) for name, scope in read.items()}
     got["GET /static/*"] = (got["GET /static/*"][0], 0)  # what the first file read of all brings about
     assert got == ROUTES
 
@@ -250,7 +255,7 @@ def test_any_wsgi_application(program: Program, facts: Facts, tmp_path: Path) ->
         "passed",
     ]  # fmt: skip
     read = facts(tmp_path / "test.bursar")
-    got = {name: (scope["calls"], scope["retained_bytes"] // 100000) for name, scope in by_name(read).items()}
+    got = {name: (scope["calls"], scope["retained_bytes"] // UNIT) for name, scope in by_name(read).items()}
     assert got == {"wsgi.(no route)": (2, 11), "POST /{hand}": (1, 9), "GET /{hand}": (1, 0)}
     assert [event["kind"] for event in read["events"]] == ["began", "ended"]
 
@@ -267,8 +272,8 @@ def test_a_wsgi_body_that_is_never_closed_ends_its_entry(program: Program, facts
         "with bursar.scope('after') as s: kept.append(one * 500000)\n"
     )
     read = by_name(facts(tmp_path / "test.bursar"))
-    assert (read["wsgi.(no route)"]["calls"], read["wsgi.(no route)"]["live_bytes"] // 100000) == (1, 1)
-    assert read["after"]["live_bytes"] // 100000 == 5
+    assert (read["wsgi.(no route)"]["calls"], read["wsgi.(no route)"]["live_bytes"] // UNIT) == (1, 1)
+    assert read["after"]["live_bytes"] // UNIT == 5
 
 
 @pytest.mark.core
@@ -314,7 +319,7 @@ def test_flask(program: Program, facts: Facts, tmp_path: Path, made: str) -> Non
     )
     assert printed(done) == ["200"] * 4 + ["404", "405", "404"]
     read = by_name(facts(tmp_path / "test.bursar"))
-    got = {name: (scope["calls"], scope["retained_bytes"] // 100000) for name, scope in read.items()}
+    got = {name: (scope["calls"], scope["retained_bytes"] // UNIT) for name, scope in read.items()}
     assert got.pop("wsgi.(no route)")[0] == 3
     assert {name: calls for name, (calls, _) in got.items()} == {
         "GET /items/<int:id>": 1, "POST /items/<int:id>": 1, "GET /stream": 1, "GET /part/<path:rest>": 1,
