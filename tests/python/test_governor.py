@@ -1,6 +1,7 @@
 """bursar.governor(): what waits for a rest, what does not wait, and that everything is as it was afterwards."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,7 @@ with bursar.governor(limit=rss() + (96 << 20)) as governor:
     assert 2 <= won <= 20
     assert inside == won
     events = bursar("report", str(ledger), "--view", "events").stdout
-    assert events.count("memory wins") == won
+    assert len(re.findall(r"memory wins.* in 1 scopes", events)) == won  # it may win once more when all has ended
     assert "reclaimed" in events
 
 
