@@ -58,7 +58,7 @@ WIPING = ("wiping", "beside", "after")
 # where addresses fall); the rest is for another day's compiler. A frame of 3.10 has its position in two places, which
 # makes 2149 of `deep`.
 DEEP = 2375 if sys.version_info < (3, 11) else 1750
-# What a scope adds to each block, at most, by mode; measured on 3.11: 64, 107 and 99 to 103, the most where one is moved;
+# What a scope adds to each block, at most, by mode; measured on 3.11: 64, 107 and 99 to 103, most where one is moved;
 # on 3.12 that is 93 in mode exact.
 SCOPED_MORE = {"exact": 95, "sample": 115, "count": 104}
 BOUNDS: dict[str, dict[str, float]] = {
