@@ -57,7 +57,7 @@ void bursar_tracing_begins(const void *p, size_t usable, bool pool, uint32_t slo
                     : pool ? bursar_frames_tag(BURSAR_DOMAIN_OBJ) >> BURSAR_CELL_SHIFT
                            : bursar_frames_native_tag(BURSAR_DOMAIN_MALLOC) >> BURSAR_CELL_SHIFT;
   bursar_lock_take();
-  /* Where most live, not for each block that finds no place: looking through all costs as much as a thousand of them. */
+  /* Where most live, not for each block that finds no place: all places are looked through. */
   if (ready() && used >= BLOCKS / 4 * 3 && missed++ % (BLOCKS / 4) == 0)
     clear_out();
   if (blocks && spare && used < BLOCKS / 4 * 3) {

@@ -1,7 +1,7 @@
 """ScopeMiddleware for ASGI applications (Starlette, FastAPI and others): each request is a scope.
 
-app.add_middleware(ScopeMiddleware)    with Starlette or FastAPI
-app = ScopeMiddleware(app)             with any ASGI application
+    app.add_middleware(ScopeMiddleware)    with Starlette or FastAPI
+    app = ScopeMiddleware(app)             with any ASGI application
 """
 
 from __future__ import annotations

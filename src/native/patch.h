@@ -3,8 +3,8 @@
  *
  * A place is changed where it holds the original, or where a call from it would find the original and none has been made
  * yet.  Who calls functions by their names, as ctypes and cffi do, is given the hooks by dlsym; also in a process that was started
- * with them, where it looks into the C library itself.  What a program copied into a variable of its own before is not seen.  The loader, the vdso and this module keep
- * theirs.  Places stay changed: while nobody keeps books a hook is a call more.
+ * with them, where it looks into the C library itself.  What a program copied into a variable of its own before is not seen.  The
+ * loader, the vdso and this module keep theirs.  Places stay changed: while nobody keeps books a hook is a call more.
  * Threads: any, one at a time.  Class N: it takes the loader's lock. */
 #ifndef BURSAR_NATIVE_PATCH_H
 #define BURSAR_NATIVE_PATCH_H

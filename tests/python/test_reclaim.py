@@ -84,9 +84,7 @@ print(json.dumps([before, len(re._cache), own.cache_info().currsize, done.caches
 
 
 def test_who_pins_arenas_is_named(ask: Ask, command: str, tmp_path: Path) -> None:
-    text = (
-        HEAD
-        + """
+    text = HEAD + """
 def load():
     return [str(number) * 3 for number in range(300_000)]
 kept = load()[::150]  # @kept
@@ -95,17 +93,9 @@ first = done.pinned[0]
 print(json.dumps([done.arenas, done.pinned_arenas, done.pinned_free_bytes, first.stack[0], first.arenas, first.bytes,
                   first.free_bytes, len(kept), sum(sys.getsizeof(each) for each in kept)]))
 """
-    )
     path = tmp_path / "pinned.py"
     path.write_text(text)
-    arenas, pinned, free, frame, in_arenas, held, around, count, size = ask(
-        "",
-        command=(
-            command,
-            "run",
-            str(path),
-        ),
-    )
+    arenas, pinned, free, frame, in_arenas, held, around, count, size = ask("", command=(command, "run", str(path), ))
     assert pinned >= 10 and arenas >= pinned
     assert free > 0.5 * pinned * (1 << 20)
     assert frame[1] == str(path) and text.splitlines()[frame[2] - 1].startswith("    return [str(number)")
@@ -139,7 +129,9 @@ print(subprocess.run(["env"], stdout=subprocess.PIPE, text=True).stdout.count("G
         ({"GLIBC_TUNABLES": ":".join(SERVING)}, ":".join(SERVING), ":".join(SERVING)),
     ],
 )  # fmt: skip
-def test_malloc_is_tuned_for_the_program_alone(bursar: Run, theirs: dict[str, str], started: str, after: str) -> None:
+def test_malloc_is_tuned_for_the_program_alone(
+    bursar: Run, theirs: dict[str, str], started: str, after: str
+) -> None:
     if not os.path.exists("/proc/self/environ"):
         pytest.skip("no /proc")
     done = bursar("run", "--tune", "serving", "-c", SHOW, env=theirs)
@@ -166,9 +158,7 @@ def test_there_are_other_profiles(bursar: Run) -> None:
 
 def test_tuned_malloc_does_as_told(bursar: Run) -> None:
     """Blocks of 20 MiB come from the heap, where glibc would map each on its own: freed, they stay until a trim."""
-    text = (
-        HEAD
-        + """
+    text = HEAD + """
 blocks = [bytearray(b"x") * (20 << 20) for _ in range(4)]
 last = bytes(200_000)
 del blocks
@@ -176,7 +166,6 @@ stays = rss()
 done = bursar.reclaim()
 print(json.dumps([stays, stays - rss()]))
 """
-    )
     plain = json.loads(bursar("run", "-c", text).stdout)
     tuned = json.loads(bursar("run", "--tune", "serving", "-c", text).stdout)
     assert plain[1] < 10 << 20, "they went back when they were freed"

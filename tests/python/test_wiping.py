@@ -261,7 +261,9 @@ def test_a_scope_tells_whether_it_wipes(program: Program) -> None:
 
 def test_a_forked_child_goes_on_wiping(execute: Run, command: str, tmp_path: Path) -> None:
     (tmp_path / "work.py").write_text(
-        LOOK + "import os\nif os.fork() == 0:\n    work(); report(); sys.stdout.flush(); os._exit(0)\nos.wait()"
+        LOOK + "import os\n"
+        "if os.fork() == 0:\n    work(); report(); sys.stdout.flush(); os._exit(0)\n"
+        "os.wait()"
     )
     assert execute(command, "run", "--wipe", "work.py").stdout == f"{ONE}\n"
 
